@@ -1,1 +1,2 @@
-//! control_plane
+//! Wires the services into one server.
+pub mod pki;
