@@ -1,0 +1,171 @@
+//! `etc/meridian.toml`: what an operator decides. `meridian init` writes it with every value
+//! spelled out; an unknown key is refused with its line, since a typo that is ignored is a setting
+//! that silently does not hold.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// The configuration of the control plane and of the commands that talk to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The region's name in the catalogue.
+    pub region: String,
+    /// The public API.
+    pub api: Api,
+    /// Where hosts connect.
+    pub gateway: Gateway,
+    /// Where rows are kept.
+    pub database: DatabaseSection,
+    /// The zone that this process also plays, until a second room exists.
+    pub zone: Zone,
+    /// This installation, where several share a machine.
+    pub instance: Instance,
+}
+
+/// The public API's listener.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Api {
+    /// Address and port to listen on.
+    pub listen: SocketAddr,
+    /// How clients reach it: `https://name:port`, without a path.
+    pub public_url: String,
+}
+
+/// The hosts' listener.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gateway {
+    /// Address and port to listen on.
+    pub listen: SocketAddr,
+    /// How hosts reach it: `https://name:port`.
+    pub url: String,
+}
+
+/// The database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseSection {
+    /// `sqlite:PATH` (relative to the state directory) or `postgres://…`.
+    pub url: String,
+}
+
+/// The zone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Zone {
+    /// Its name: the availability zone that users see.
+    pub name: String,
+    /// Where images are kept; relative to the state directory.
+    pub images: PathBuf,
+}
+
+/// One installation among several on a machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Instance {
+    /// Two to six lower-case letters or digits, first in the names of taps, veths and namespaces.
+    pub prefix: String,
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read or written.
+    #[error("{path}: {source}")]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file does not say what it should.
+    #[error("{path}: {why}")]
+    Invalid {
+        /// Which file.
+        path: PathBuf,
+        /// Line, column and reason.
+        why: String,
+    },
+}
+
+impl Config {
+    /// Reads and checks a file.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::File { path: path.to_owned(), source })?;
+        let invalid = |why: String| ConfigError::Invalid { path: path.to_owned(), why };
+        let config: Config = toml::from_str(&text).map_err(|e| invalid(e.to_string()))?;
+        config.check().map_err(invalid)?;
+        Ok(config)
+    }
+
+    /// The file's text.
+    pub fn to_text(&self) -> String {
+        toml::to_string_pretty(self).unwrap_or_default()
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let prefix = &self.instance.prefix;
+        let fits = (2..=6).contains(&prefix.len())
+            && prefix.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        if !fits {
+            return Err(format!(
+                "instance.prefix is {prefix:?}; it has to be two to six lower-case letters or digits"
+            ));
+        }
+        for (key, url) in [("api.public_url", &self.api.public_url), ("gateway.url", &self.gateway.url)] {
+            if !url.starts_with("https://") || url.ends_with('/') {
+                return Err(format!("{key} is {url:?}; it has to be https://NAME:PORT without a slash at the end"));
+            }
+        }
+        if !self.database.url.starts_with("sqlite:") && !self.database.url.starts_with("postgres://") {
+            return Err("database.url has to begin with sqlite: or postgres://".into());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example() -> Config {
+        Config {
+            region: "region-1".into(),
+            api: Api { listen: ([127, 0, 0, 1], 5000).into(), public_url: "https://127.0.0.1:5000".into() },
+            gateway: Gateway { listen: ([127, 0, 0, 1], 5001).into(), url: "https://127.0.0.1:5001".into() },
+            database: DatabaseSection { url: "sqlite:db/meridian.sqlite".into() },
+            zone: Zone { name: "zone-1".into(), images: "zone/images".into() },
+            instance: Instance { prefix: "m1".into() },
+        }
+    }
+
+    fn read(text: &str) -> Result<Config, ConfigError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("meridian.toml");
+        std::fs::write(&path, text).unwrap();
+        Config::read(&path)
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        assert_eq!(read(&example().to_text()).unwrap(), example());
+    }
+
+    #[test]
+    fn a_typo_is_refused_with_its_line() {
+        let text = example().to_text().replace("public_url", "publik_url");
+        let error = read(&text).unwrap_err().to_string();
+        assert!(error.contains("publik_url") && error.contains("line"), "{error}");
+    }
+
+    #[test]
+    fn a_prefix_that_is_no_device_name_is_refused() {
+        let text = example().to_text().replace("\"m1\"", "\"m 1/..\"");
+        assert!(read(&text).unwrap_err().to_string().contains("instance.prefix"));
+    }
+}

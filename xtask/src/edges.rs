@@ -1,0 +1,83 @@
+//! Which crate may see which. The arrows are the architecture: a service that reaches around
+//! another's `service.rs`, or an agent that sees the database, is caught here.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+use crate::Finding;
+
+#[derive(Deserialize)]
+struct Manifest {
+    #[serde(default)]
+    dependencies: BTreeMap<String, toml::Value>,
+}
+
+/// Our crates that each crate may depend on. A crate that is not listed is refused, so that a new
+/// one is placed on purpose.
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("cloud_types", &[]),
+    ("openflow", &[]),
+    ("ovsdb", &[]),
+    ("host_protocol", &["cloud_types"]),
+    ("database", &["cloud_types"]),
+    ("workflow_engine", &["cloud_types", "database"]),
+    ("host_documents", &["cloud_types", "database", "host_protocol"]),
+    ("service_kit", &["cloud_types", "database", "workflow_engine"]),
+    ("identity", &["cloud_types", "database", "workflow_engine", "service_kit"]),
+    ("network", &["cloud_types", "database", "workflow_engine", "service_kit", "identity", "host_protocol", "host_documents"]),
+    ("storage", &["cloud_types", "database", "workflow_engine", "service_kit", "identity"]),
+    (
+        "compute",
+        &["cloud_types", "database", "workflow_engine", "service_kit", "identity", "host_protocol", "host_documents", "network", "storage"],
+    ),
+    ("flow_compiler", &["cloud_types", "host_protocol", "openflow"]),
+    ("host_agent", &["cloud_types", "host_protocol", "flow_compiler", "openflow", "ovsdb"]),
+    (
+        "control_plane",
+        &[
+            "cloud_types", "database", "workflow_engine", "service_kit", "host_documents", "host_protocol",
+            "identity", "network", "storage", "compute",
+        ],
+    ),
+    ("simulated_cloud", &["cloud_types", "host_protocol", "host_agent", "control_plane", "openflow"]),
+    ("meridian", &["cloud_types", "control_plane", "host_agent", "host_protocol"]),
+];
+
+/// Checks every crate under `crates/`.
+pub fn check(root: &Path, refused: &mut Vec<Finding>) -> Result<()> {
+    for entry in std::fs::read_dir(root.join("crates"))? {
+        let path = entry?.path().join("Cargo.toml");
+        if !path.exists() {
+            continue;
+        }
+        let name = path
+            .parent()
+            .and_then(Path::file_name)
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        let manifest: Manifest = toml::from_str(&std::fs::read_to_string(&path)?)
+            .with_context(|| path.display().to_string())?;
+        let Some((_, allowed)) = ALLOWED.iter().find(|(crate_name, _)| *crate_name == name) else {
+            refused.push(Finding::new(
+                format!("crates/{name}"),
+                "a new crate: give it its place among the arrows in xtask/src/edges.rs and docs/ARCHITECTURE.md",
+            ));
+            continue;
+        };
+        for dependency in manifest.dependencies.keys() {
+            let ours = ALLOWED.iter().any(|(crate_name, _)| crate_name == dependency);
+            if ours && !allowed.contains(&dependency.as_str()) {
+                refused.push(Finding::new(
+                    format!("crates/{name}/Cargo.toml"),
+                    format!(
+                        "{name} may not see {dependency}; pass what it needs as a trait or a value from a crate that sees both"
+                    ),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
