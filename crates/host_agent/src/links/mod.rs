@@ -1,0 +1,1 @@
+//! Taps, veths and namespaces behind [`crate::edges::Links`].

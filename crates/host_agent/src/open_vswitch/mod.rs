@@ -1,0 +1,1 @@
+//! Open vSwitch behind [`crate::switch::Switch`].

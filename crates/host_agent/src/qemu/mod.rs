@@ -1,0 +1,1 @@
+//! QEMU behind [`crate::hypervisor::Hypervisor`].

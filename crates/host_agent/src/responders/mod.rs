@@ -1,0 +1,1 @@
+//! DHCP, DNS and metadata behind [`crate::edges::Responders`].
