@@ -203,6 +203,21 @@ fields! {
     IpTtl "nw_ttl" CLASS_NXM1 29 8 X Decimal;
     /// Fragment bits: 1 a fragment, 2 not the first.
     IpFrag "ip_frag" CLASS_NXM1 26 2 M Hex;
+    /// IP protocol of the packet that began the connection. This and the other fields of the
+    /// original direction are read-only and need a match on `ct_state` with `+trk`.
+    CtIpProto "ct_nw_proto" CLASS_NXM1 119 8 X Decimal;
+    /// IPv4 source of the packet that began the connection.
+    CtIpv4Src "ct_nw_src" CLASS_NXM1 120 32 M Ipv4;
+    /// IPv4 destination of the packet that began the connection.
+    CtIpv4Dst "ct_nw_dst" CLASS_NXM1 121 32 M Ipv4;
+    /// IPv6 source of the packet that began the connection.
+    CtIpv6Src "ct_ipv6_src" CLASS_NXM1 122 128 M Ipv6;
+    /// IPv6 destination of the packet that began the connection.
+    CtIpv6Dst "ct_ipv6_dst" CLASS_NXM1 123 128 M Ipv6;
+    /// Source port, or ICMP type, of the packet that began the connection.
+    CtTpSrc "ct_tp_src" CLASS_NXM1 124 16 M Decimal;
+    /// Destination port, or ICMP code, of the packet that began the connection.
+    CtTpDst "ct_tp_dst" CLASS_NXM1 125 16 M Decimal;
     /// IPv4 source.
     Ipv4Src "nw_src" CLASS_OXM 11 32 M Ipv4;
     /// IPv4 destination.
@@ -299,8 +314,8 @@ impl Field {
         const ICMP6: (Field, u128) = (Field::IpProto, ip_proto::ICMPV6 as u128);
         use Field::*;
         match self {
-            Ipv4Src | Ipv4Dst => &[IPV4],
-            Ipv6Src | Ipv6Dst | Ipv6Label => &[IPV6],
+            Ipv4Src | Ipv4Dst | CtIpv4Src | CtIpv4Dst => &[IPV4],
+            Ipv6Src | Ipv6Dst | Ipv6Label | CtIpv6Src | CtIpv6Dst => &[IPV6],
             ArpOp | ArpSpa | ArpTpa | ArpSha | ArpTha => &[ARP],
             IcmpType | IcmpCode => &[IPV4, (IpProto, ip_proto::ICMP as u128)],
             Icmpv6Type | Icmpv6Code | NdTarget => &[IPV6, ICMP6],

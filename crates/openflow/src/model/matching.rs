@@ -355,6 +355,26 @@ impl Match {
         self.with_masked(Field::CtState, set.into(), (set | clear).into())
     }
 
+    /// IPv4 source, address or prefix, of the packet that began the connection.
+    pub fn ct_ipv4_src(self, net: impl Into<Ipv4Net>) -> Self {
+        self.ipv4_net(Field::CtIpv4Src, net.into())
+    }
+
+    /// IPv4 destination, address or prefix, of the packet that began the connection.
+    pub fn ct_ipv4_dst(self, net: impl Into<Ipv4Net>) -> Self {
+        self.ipv4_net(Field::CtIpv4Dst, net.into())
+    }
+
+    /// IPv6 source, address or prefix, of the packet that began the connection.
+    pub fn ct_ipv6_src(self, net: impl Into<Ipv6Net>) -> Self {
+        self.ipv6_net(Field::CtIpv6Src, net.into())
+    }
+
+    /// IPv6 destination, address or prefix, of the packet that began the connection.
+    pub fn ct_ipv6_dst(self, net: impl Into<Ipv6Net>) -> Self {
+        self.ipv6_net(Field::CtIpv6Dst, net.into())
+    }
+
     /// Connection tracking zone.
     pub fn ct_zone(self, zone: u16) -> Self {
         self.with(Field::CtZone, zone.into())
