@@ -23,6 +23,7 @@ pub mod open_vswitch;
 pub mod pool;
 pub mod qemu;
 pub mod responders;
+pub mod store;
 pub mod switch;
 
 pub use config::HostConfig;
