@@ -1,0 +1,10 @@
+//! A cloud for tests that look at it only from outside: the real binary in processes of its own,
+//! a state directory that goes with the test, and a client that speaks HTTP and nothing else.
+
+mod client;
+mod cloud;
+mod until;
+
+pub use client::{Answer, Client};
+pub use cloud::{Cloud, Database, Process};
+pub use until::{DEADLINE, until, until_some};
