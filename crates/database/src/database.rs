@@ -1,0 +1,178 @@
+//! The handle that services hold.
+
+use std::sync::Arc;
+
+use cloud_types::Clock;
+use futures::future::BoxFuture;
+
+use crate::notify::Subscription;
+use crate::postgres::Postgres;
+use crate::shared::{DatabaseMetrics, Shared};
+use crate::sqlite::{self, Sqlite};
+use crate::{
+    Backend, Consumer, DatabaseConfig, DatabaseError, MigrationSet, Origin, Tx, migrations,
+};
+
+/// A database. Clones are the same database; the last one to go closes it.
+#[derive(Clone)]
+pub struct Database {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    engine: Engine,
+}
+
+enum Engine {
+    Sqlite(Sqlite),
+    Postgres(Postgres),
+}
+
+impl Database {
+    /// Opens the database, and makes the tables of this layer when they are absent. Every
+    /// decision takes its time from `clock`.
+    pub async fn open(
+        config: &DatabaseConfig,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, DatabaseError> {
+        let shared = Arc::new(Shared::new(clock));
+        let engine = match config {
+            DatabaseConfig::SqliteMemory => Engine::Sqlite(Sqlite::open(None, &shared)?),
+            DatabaseConfig::Sqlite { path } => Engine::Sqlite(Sqlite::open(Some(path), &shared)?),
+            DatabaseConfig::Postgres { url } => {
+                Engine::Postgres(Postgres::open(url, &shared).await?)
+            }
+        };
+        Ok(Database { inner: Arc::new(Inner { shared, engine }) })
+    }
+
+    /// Applies the migrations that the database does not have yet. Refuses a database that a
+    /// newer release migrated.
+    pub async fn migrate(&self, sets: &[MigrationSet]) -> Result<(), DatabaseError> {
+        migrations::run(self, sets).await
+    }
+
+    /// Runs `closure` in a transaction, again when another one was in the way, and stores what it
+    /// changed when it ends in `Ok`; when that is the answer, it is on disk. What it changed is
+    /// forgotten when it ends in `Err`.
+    ///
+    /// The work goes on when the caller's future is dropped.
+    pub async fn transact<T, E, F>(&self, origin: &Origin, closure: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<DatabaseError> + Send + 'static,
+        F: for<'c> Fn(&'c mut Tx) -> BoxFuture<'c, Result<T, E>> + Send + Sync + 'static,
+    {
+        self.run(closure, origin.clone(), false).await
+    }
+
+    /// Runs `closure` on one snapshot of the database. It cannot change rows or take locks, and
+    /// does not wait for those who do.
+    pub async fn read<T, E, F>(&self, closure: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<DatabaseError> + Send + 'static,
+        F: for<'c> Fn(&'c mut Tx) -> BoxFuture<'c, Result<T, E>> + Send + Sync + 'static,
+    {
+        self.run(closure, Origin::system("reader"), true).await
+    }
+
+    async fn run<T, E, F>(&self, closure: F, origin: Origin, read_only: bool) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<DatabaseError> + Send + 'static,
+        F: for<'c> Fn(&'c mut Tx) -> BoxFuture<'c, Result<T, E>> + Send + Sync + 'static,
+    {
+        match &self.inner.engine {
+            Engine::Sqlite(sqlite) => {
+                let (job, answer) = sqlite::make_job(closure, origin, read_only);
+                sqlite.submit(job);
+                match answer.await {
+                    Ok(result) => result,
+                    Err(_) => Err(DatabaseError::Closed.into()),
+                }
+            }
+            Engine::Postgres(postgres) => postgres.transact(closure, origin, read_only).await,
+        }
+    }
+
+    /// The notifications of `channel` from now on.
+    pub fn subscribe(&self, channel: &str) -> Subscription {
+        self.inner.shared.notifier.subscribe(channel)
+    }
+
+    /// The reader of the journal that goes by this name.
+    pub fn consumer(&self, name: &str) -> Consumer {
+        Consumer::new(self.clone(), name)
+    }
+
+    /// Where decisions take their time from.
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        self.inner.shared.clock.clone()
+    }
+
+    /// The database's lineage: a restored database has a new one.
+    pub fn lineage(&self) -> String {
+        self.inner.shared.lineage().id.as_ref().to_owned()
+    }
+
+    /// Which database this is.
+    pub fn backend(&self) -> Backend {
+        match self.inner.engine {
+            Engine::Sqlite(_) => Backend::Sqlite,
+            Engine::Postgres(_) => Backend::Postgres,
+        }
+    }
+
+    /// Makes the random numbers of transactions repeatable, for the simulation.
+    pub fn seed(&self, seed: u64) {
+        self.inner.shared.seed(seed);
+    }
+
+    /// What happened since the start.
+    pub fn metrics(&self) -> DatabaseMetrics {
+        self.inner.shared.metrics()
+    }
+
+    /// Gives the database a new lineage, as a restore does: hosts will report everything and
+    /// delete nothing until an operator has compared. Returns the new lineage.
+    pub async fn renew_lineage(&self) -> Result<String, DatabaseError> {
+        let fresh = sqlite::new_lineage(0).id;
+        let era = self
+            .transact(&Origin::system("restore"), move |tx| {
+                let fresh = fresh.clone();
+                Box::pin(async move {
+                    let row = tx
+                        .query_one(
+                            "UPDATE database_lineage SET lineage = $1, era = era + 1
+                             WHERE only_row = 1 RETURNING lineage, era",
+                            &crate::params![fresh.as_ref()],
+                        )
+                        .await?;
+                    Ok::<_, DatabaseError>((row.text("lineage")?, row.int("era")?))
+                })
+            })
+            .await?;
+        let (lineage, era) = era;
+        self.inner.shared.set_lineage(crate::shared::Lineage { id: lineage.as_str().into(), era });
+        Ok(lineage)
+    }
+
+    /// Waits until what was begun is stored, and closes the database; later use answers
+    /// [`DatabaseError::Closed`].
+    pub async fn close(&self) {
+        match &self.inner.engine {
+            Engine::Sqlite(_) => {
+                let database = self.clone();
+                let closed = tokio::task::spawn_blocking(move || {
+                    if let Engine::Sqlite(sqlite) = &database.inner.engine {
+                        sqlite.close();
+                    }
+                });
+                let _ = closed.await;
+            }
+            Engine::Postgres(postgres) => postgres.close().await,
+        }
+    }
+}

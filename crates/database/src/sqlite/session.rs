@@ -1,0 +1,233 @@
+//! One connection to SQLite and its statements.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{CachedStatement, Connection, OpenFlags};
+
+use super::classify::classify;
+use crate::row::Header;
+use crate::tx::Sql;
+use crate::{DatabaseError, Row, Value, sql_text};
+
+/// How long a statement waits for another process's lock on the file. The writer tries more than
+/// once, so a request waits somewhat longer before it fails.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// A connection. In a mutex only to be shareable between threads by type; never contended.
+pub(crate) struct SqliteSession {
+    connection: Mutex<Connection>,
+    prepared: HashMap<&'static str, Prepared>,
+}
+
+struct Prepared {
+    text: Arc<str>,
+    header: Option<Arc<Header>>,
+}
+
+impl SqliteSession {
+    /// Opens the file for writing, or a new database in memory.
+    pub fn open(path: Option<&Path>) -> Result<Self, DatabaseError> {
+        let connection = match path {
+            None => Connection::open_in_memory(),
+            Some(path) => Connection::open(path),
+        };
+        Self::set_up(connection, path, "-16000")
+    }
+
+    /// Opens the file for reading.
+    pub fn open_reader(path: &Path) -> Result<Self, DatabaseError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        Self::set_up(Connection::open_with_flags(path, flags), Some(path), "-4000")
+    }
+
+    fn set_up(
+        connection: rusqlite::Result<Connection>,
+        path: Option<&Path>,
+        cache: &str,
+    ) -> Result<Self, DatabaseError> {
+        let opened = connection.and_then(|connection| {
+            connection.busy_timeout(BUSY)?;
+            connection.set_prepared_statement_cache_capacity(512);
+            connection.pragma_update(None, "cache_size", cache)?;
+            connection.pragma_update(None, "temp_store", "memory")?;
+            connection.pragma_update(None, "trusted_schema", false)?;
+            // Every commit reaches the disk before it is acknowledged.
+            connection.pragma_update(None, "synchronous", "full")?;
+            Ok(connection)
+        });
+        let connection = opened.map_err(|error| {
+            let error = classify(&error, "open");
+            match path {
+                None => error,
+                Some(path) => DatabaseError::Unreachable(format!("{}: {error}", path.display())),
+            }
+        })?;
+        Ok(SqliteSession { connection: Mutex::new(connection), prepared: HashMap::new() })
+    }
+
+    /// Turns the write-ahead log on, which the file then remembers. Fails on a read-only file
+    /// that does not have it yet.
+    pub fn use_wal(&mut self) -> Result<(), DatabaseError> {
+        self.connection()
+            .pragma_update(None, "journal_mode", "wal")
+            .map_err(|error| classify(&error, "PRAGMA journal_mode"))
+    }
+
+    /// Runs statements without parameters.
+    pub fn batch(&mut self, sql: &str) -> Result<(), DatabaseError> {
+        self.connection().execute_batch(sql).map_err(|error| classify(&error, sql))
+    }
+
+    /// Runs one of the fixed statements around transactions.
+    pub fn control(&mut self, sql: &'static str) -> Result<(), DatabaseError> {
+        self.connection()
+            .prepare_cached(sql)
+            .and_then(|mut statement| statement.raw_execute())
+            .map(drop)
+            .map_err(|error| classify(&error, sql))
+    }
+
+    /// Whether no transaction is open: SQLite ends one by itself when the disk is full.
+    pub fn outside_transaction(&mut self) -> bool {
+        self.connection().is_autocommit()
+    }
+
+    /// Moves the write-ahead log into the file and empties it.
+    pub fn checkpoint(&mut self) {
+        if let Err(error) = self.batch("PRAGMA wal_checkpoint(TRUNCATE)") {
+            tracing::warn!(%error, "the write-ahead log stays as it is");
+        }
+    }
+
+    pub fn query(
+        &mut self,
+        sql: &Sql,
+        params: &[Value],
+        read_only: bool,
+    ) -> Result<Vec<Row>, DatabaseError> {
+        let (text, header) = self.prepare(sql);
+        let connection = self.connection.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let failed = |error: rusqlite::Error| classify(&error, sql.text());
+        let mut statement = connection.prepare_cached(&text).map_err(failed)?;
+        bind(&mut statement, sql, params, read_only)?;
+        let width = statement.column_count();
+        let header = match header {
+            Some(header) if header.columns.len() == width => header,
+            _ => Arc::new(Header {
+                columns: statement.column_names().into_iter().map(str::to_owned).collect(),
+                sql: sql.text().to_owned(),
+            }),
+        };
+        let mut out = Vec::new();
+        let mut rows = statement.raw_query();
+        while let Some(row) = rows.next().map_err(failed)? {
+            let mut values = Vec::with_capacity(width);
+            for index in 0..width {
+                let value = row.get_ref(index).map_err(failed)?;
+                values.push(read(value).map_err(|reason| {
+                    DatabaseError::decode(sql.text(), &header.columns[index], reason)
+                })?);
+            }
+            out.push(Row::new(header.clone(), values));
+        }
+        if let Sql::Static(key) = sql
+            && let Some(prepared) = self.prepared.get_mut(key)
+        {
+            prepared.header = Some(header);
+        }
+        Ok(out)
+    }
+
+    pub fn execute(
+        &mut self,
+        sql: &Sql,
+        params: &[Value],
+        read_only: bool,
+    ) -> Result<u64, DatabaseError> {
+        let (text, _) = self.prepare(sql);
+        let connection = self.connection.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let failed = |error: rusqlite::Error| classify(&error, sql.text());
+        let mut statement = connection.prepare_cached(&text).map_err(failed)?;
+        bind(&mut statement, sql, params, read_only)?;
+        let changed = statement.raw_execute().map_err(failed)?;
+        // SQLite keeps the last count for a statement that changes no rows (CREATE TABLE).
+        Ok(u64::try_from(changed).unwrap_or(u64::MAX))
+    }
+
+    fn connection(&mut self) -> &mut Connection {
+        self.connection.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn prepare(&mut self, sql: &Sql) -> (Arc<str>, Option<Arc<Header>>) {
+        match sql {
+            Sql::Static(text) => {
+                let prepared = self.prepared.entry(text).or_insert_with(|| Prepared {
+                    text: sql_text::for_sqlite(text).into(),
+                    header: None,
+                });
+                (prepared.text.clone(), prepared.header.clone())
+            }
+            Sql::Dynamic(text) => (sql_text::for_sqlite(text).into(), None),
+        }
+    }
+}
+
+fn bind(
+    statement: &mut CachedStatement<'_>,
+    sql: &Sql,
+    params: &[Value],
+    read_only: bool,
+) -> Result<(), DatabaseError> {
+    if read_only && !statement.readonly() {
+        return Err(DatabaseError::Misuse(format!(
+            "a read-only transaction cannot change rows; use transact instead of read (in: {})",
+            sql_text::shorten(sql.text())
+        )));
+    }
+    let wanted = statement.parameter_count();
+    if wanted != params.len() {
+        return Err(DatabaseError::Misuse(format!(
+            "{} parameters given where the statement has {wanted} (in: {})",
+            params.len(),
+            sql_text::shorten(sql.text())
+        )));
+    }
+    for (index, value) in params.iter().enumerate() {
+        statement
+            .raw_bind_parameter(index + 1, Bound(value))
+            .map_err(|error| classify(&error, sql.text()))?;
+    }
+    Ok(())
+}
+
+struct Bound<'a>(&'a Value);
+
+impl rusqlite::ToSql for Bound<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self.0 {
+            Value::Null => ValueRef::Null,
+            Value::Int(number) => ValueRef::Integer(*number),
+            Value::Real(number) => ValueRef::Real(*number),
+            Value::Text(text) => ValueRef::Text(text.as_bytes()),
+            Value::Bytes(bytes) => ValueRef::Blob(bytes),
+        }))
+    }
+}
+
+fn read(value: ValueRef<'_>) -> Result<Value, String> {
+    Ok(match value {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(number) => Value::Int(number),
+        ValueRef::Real(number) => Value::Real(number),
+        ValueRef::Text(text) => Value::Text(
+            std::str::from_utf8(text)
+                .map_err(|error| format!("text that is not UTF-8: {error}"))?
+                .to_owned(),
+        ),
+        ValueRef::Blob(bytes) => Value::Bytes(bytes.to_vec()),
+    })
+}
