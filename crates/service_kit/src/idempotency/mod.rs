@@ -1,0 +1,302 @@
+//! `Idempotency-Key`: a mutating request that is sent again (a lost answer, a retrying client)
+//! has its effect once and gets the same answer.
+//!
+//! A key is scoped to user, project, method and path. Its row:
+//!
+//! ```text
+//!  (none) ──claim──► claimed, effect 0 ──Kit::transact──► claimed, effect 1
+//!    ▲                  │      │                               │
+//!    │   failed before  │      │ answer stored                 │ answer stored
+//!    └──an effect (5xx)─┘      ▼                               ▼
+//!    ▲                     answered ◄──────────────────────────┘
+//!    └──────after its lifetime──┘
+//! ```
+//! * The claim commits before the handler runs. A second request with the key waits for the
+//!   answer a while, then gets 409; with another body it gets 409 at once.
+//! * [`crate::Kit::transact`] marks the effect in the transaction that makes it, and there checks
+//!   that the claim is still this request's own. So a request that was thought dead (its claim
+//!   older than [`CLAIM_LIFETIME`]) and replaced cannot take effect any more.
+//! * The answer is stored after the handler, or already in its transaction by [`remember`].
+//! * A crash between the claim and the effect: the next request with the key takes the claim over
+//!   and runs. A crash between the effect and the answer: the next request gets 409 and is told
+//!   which request took effect; with [`remember`] it gets the answer itself.
+
+mod store;
+
+use std::time::Duration;
+
+use axum::response::{IntoResponse, Response};
+use cloud_types::{Fault, Timestamp};
+use database::{Database, DatabaseError, Notification, Origin, Tx};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::fault::ApiFault;
+use crate::token::Token;
+
+/// The request's header.
+pub const HEADER: &str = "idempotency-key";
+/// Marks an answer that was stored earlier.
+pub const REPLAYED: &str = "idempotent-replayed";
+/// The channel that tells waiting requests that a key was answered or given up.
+pub const CHANNEL: &str = "idempotency_keys";
+/// A claim without an answer for this long belongs to a request that is dead: twice the time
+/// limit of a request.
+pub const CLAIM_LIFETIME: Duration = Duration::from_secs(120);
+/// How long a second request waits for the first one's answer. Longer than nearly every request
+/// takes, shorter than clients' patience.
+const WAIT: Duration = Duration::from_secs(15);
+/// Longest key.
+const MAX_KEY: usize = 255;
+/// Answers with longer bodies are not stored; a repeat is told so.
+const MAX_ANSWER: usize = 1024 * 1024;
+
+/// A claim on a key, held by the request that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    pub(crate) scope: String,
+    pub(crate) owner: String,
+}
+
+/// What a request with a key is to do.
+pub(crate) enum Begin {
+    /// Run, under this claim.
+    Run(Claim),
+    /// Give the stored answer.
+    Replay(Response),
+}
+
+pub(super) enum Found {
+    Claimed,
+    Answered { status: u16, headers: String, body: Vec<u8> },
+    OtherBody,
+    InProgress,
+    EffectWithoutAnswer { owner: String },
+}
+
+/// Reads the header.
+///
+/// # Errors
+/// 400 when it is empty, too long or not printable ASCII.
+pub(crate) fn key(headers: &HeaderMap) -> Result<Option<String>, Fault> {
+    let Some(value) = headers.get(HEADER) else {
+        return Ok(None);
+    };
+    match value.to_str() {
+        Ok(text) if (1..=MAX_KEY).contains(&text.len()) => Ok(Some(text.to_owned())),
+        _ => Err(Fault::bad_request(format!(
+            "Idempotency-Key must have 1 to {MAX_KEY} printable ASCII characters."
+        ))),
+    }
+}
+
+/// Claims the key, or finds the answer.
+///
+/// # Errors
+/// 409 when the key was used for another body, is still being worked on, or took effect without
+/// leaving an answer.
+pub(crate) async fn begin(
+    db: &Database,
+    origin: &Origin,
+    scope: String,
+    body_hash: String,
+    lifetime: Duration,
+) -> Result<Begin, Fault> {
+    let mut news = db.subscribe(CHANNEL);
+    let deadline = tokio::time::Instant::now() + WAIT;
+    let claim = Claim { scope, owner: origin.request_id.clone() };
+    loop {
+        let (wanted, hash) = (claim.clone(), body_hash.clone());
+        let found = db
+            .transact(origin, move |tx| {
+                let (wanted, hash) = (wanted.clone(), hash.clone());
+                Box::pin(async move { store::claim(tx, &wanted, &hash, lifetime).await })
+            })
+            .await
+            .map_err(|error: DatabaseError| Fault::from(error))?;
+        match found {
+            Found::Claimed => return Ok(Begin::Run(claim)),
+            Found::Answered { status, headers, body } => {
+                return Ok(Begin::Replay(replay(status, &headers, body)));
+            }
+            Found::OtherBody => {
+                return Err(Fault::conflict(
+                    "This Idempotency-Key was used before, for a request with another body. Use \
+                     a new key for a new request.",
+                )
+                .named("IdempotencyKeyReused"));
+            }
+            Found::EffectWithoutAnswer { owner } => {
+                return Err(Fault::conflict(format!(
+                    "The request {owner} with this Idempotency-Key took effect, but the answer \
+                     was lost before it could be stored. Look at what it made; to do it again, \
+                     use a new key."
+                ))
+                .named("IdempotencyAnswerLost"));
+            }
+            Found::InProgress => {}
+        }
+        loop {
+            match tokio::time::timeout_at(deadline, news.recv()).await {
+                Ok(Notification::Key(key)) if key != claim.scope => {}
+                Ok(_) => break,
+                Err(_) => {
+                    return Err(Fault::conflict(
+                        "A request with this Idempotency-Key is still under way. Try again to \
+                         get its answer.",
+                    )
+                    .named("IdempotencyKeyInUse")
+                    .retry_after(2));
+                }
+            }
+        }
+    }
+}
+
+/// Stores the answer after the handler, or gives the key up when the request failed before it had
+/// an effect. Answers the response to send.
+pub(crate) async fn end(
+    db: &Database,
+    origin: &Origin,
+    claim: &Claim,
+    lifetime: Duration,
+    response: Response,
+) -> Response {
+    let (parts, body) = response.into_parts();
+    let bytes = match crate::body::read_body(body, MAX_ANSWER).await {
+        Ok(bytes) => bytes,
+        Err(_) => {
+            // Too long to store, or a stream: the effect stays marked, so a repeat is refused
+            // with a reason rather than done twice.
+            return ApiFault(Fault::internal(
+                "The answer is too long to be remembered for its Idempotency-Key.",
+            ))
+            .into_response();
+        }
+    };
+    let stored = Stored::of(parts.status, &parts.headers, &bytes);
+    let (claim, origin) = (claim.clone(), origin.clone());
+    let result = db
+        .transact(&origin, move |tx| {
+            let (claim, stored) = (claim.clone(), stored.clone());
+            Box::pin(async move { store::finish(tx, &claim, &stored, lifetime).await })
+        })
+        .await;
+    if let Err(error) = result {
+        let error: DatabaseError = error;
+        // The effect is marked where it was made: a repeat is told so. The caller's answer is
+        // true either way.
+        tracing::warn!(%error, "the answer to a request with an idempotency key was not stored");
+    }
+    Response::from_parts(parts, axum::body::Body::from(bytes))
+}
+
+/// Stores the answer in the transaction that makes the effect, so that not even a crash between
+/// the two can lose it. The body is what the handler will answer with.
+///
+/// # Errors
+/// The database's; [`DatabaseError::Stale`] when the claim was taken over.
+pub async fn remember(
+    tx: &mut Tx,
+    claim: Option<&Claim>,
+    status: StatusCode,
+    body: &(impl Serialize + Sync),
+) -> Result<(), DatabaseError> {
+    let Some(claim) = claim else {
+        return Ok(());
+    };
+    let bytes = serde_json::to_vec(body).unwrap_or_default();
+    let mut headers = HeaderMap::new();
+    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let stored = Stored::of(status, &headers, &bytes);
+    store::remember(tx, claim, &stored).await
+}
+
+/// Checks that the claim is still held and marks that the request has an effect.
+pub(crate) async fn mark_effect(tx: &mut Tx, claim: &Claim) -> Result<(), DatabaseError> {
+    store::mark_effect(tx, claim).await
+}
+
+/// Forgets keys whose lifetime is over; for a background worker. Answers how many.
+///
+/// # Errors
+/// The database's.
+pub async fn expire(tx: &mut Tx) -> Result<u64, DatabaseError> {
+    store::expire(tx).await
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Stored {
+    pub status: u16,
+    pub headers: String,
+    pub body: Vec<u8>,
+}
+
+impl Stored {
+    fn of(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Stored {
+        let kept: Vec<(&str, &str)> = headers
+            .iter()
+            .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)))
+            .collect();
+        Stored {
+            status: status.as_u16(),
+            headers: serde_json::to_string(&kept).unwrap_or_default(),
+            body: body.to_vec(),
+        }
+    }
+
+    /// Whether the failure is one that another attempt may not meet, so that, without an effect,
+    /// it is better forgotten than repeated for a day.
+    pub(super) fn is_transient(&self) -> bool {
+        self.status >= 500 || matches!(self.status, 401 | 403 | 408 | 429)
+    }
+}
+
+fn replay(status: u16, headers: &str, body: Vec<u8>) -> Response {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = (status, body).into_response();
+    let pairs: Vec<(String, String)> = serde_json::from_str(headers).unwrap_or_default();
+    for (name, value) in pairs {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    response
+}
+
+/// The key's scope as one text of fixed length; a hash, so that it is no secret's copy.
+pub(crate) fn scope(token: &Token, method: &Method, path: &str, key: &str) -> String {
+    let project = token.project.as_ref().map_or("", |project| project.id.as_str());
+    digest(&[
+        token.user_id.as_str().as_bytes(),
+        project.as_bytes(),
+        method.as_str().as_bytes(),
+        path.as_bytes(),
+        key.as_bytes(),
+    ])
+}
+
+/// What must be the same in a repeat: query and body.
+pub(crate) fn request_hash(query: Option<&str>, body: &[u8]) -> String {
+    digest(&[query.unwrap_or("").as_bytes(), body])
+}
+
+fn digest(parts: &[&[u8]]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        // The length before each part keeps ("ab", "c") and ("a", "bc") apart.
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Whether a claim made at `claimed_at` belongs to a request that must be dead.
+pub(super) fn is_stale(claimed_at: Timestamp, now: Timestamp) -> bool {
+    now.since(claimed_at) > CLAIM_LIFETIME
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,148 @@
+//! The SQL of `idempotency_keys`.
+
+use std::time::Duration;
+
+use database::{DatabaseError, Tx, params};
+
+use super::{CHANNEL, Claim, Found, Stored, is_stale};
+
+/// Claims the key, takes over a dead claim, or says what was found.
+pub(super) async fn claim(
+    tx: &mut Tx,
+    claim: &Claim,
+    body_hash: &str,
+    lifetime: Duration,
+) -> Result<Found, DatabaseError> {
+    let now = tx.now();
+    // Now and then sweep, so that the table stays small even where no worker does it.
+    if tx.random_u64().is_multiple_of(64) {
+        expire(tx).await?;
+    }
+    let inserted = tx
+        .execute(
+            "INSERT INTO idempotency_keys
+                 (scope, body_hash, owner, state, effect, claimed_at, expires_at)
+             VALUES ($1, $2, $3, 'claimed', 0, $4, $5)
+             ON CONFLICT (scope) DO NOTHING",
+            &params![claim.scope, body_hash, claim.owner, now, now.after(lifetime)],
+        )
+        .await?;
+    if inserted == 1 {
+        return Ok(Found::Claimed);
+    }
+    let row = tx
+        .query_one(
+            "SELECT body_hash, owner, state, effect, claimed_at, expires_at, status, headers, body
+             FROM idempotency_keys WHERE scope = $1",
+            &params![claim.scope],
+        )
+        .await?;
+    let expired = row.timestamp("expires_at")? < now;
+    if !expired && row.text("body_hash")? != body_hash {
+        return Ok(Found::OtherBody);
+    }
+    if !expired && row.text("state")? == "answered" {
+        let status = row.opt_int("status")?.unwrap_or(500);
+        return Ok(Found::Answered {
+            status: u16::try_from(status).unwrap_or(500),
+            headers: row.opt_text("headers")?.unwrap_or_default(),
+            body: row.opt_bytes("body")?.unwrap_or_default(),
+        });
+    }
+    let owner = row.text("owner")?;
+    if !expired && !is_stale(row.timestamp("claimed_at")?, now) {
+        return Ok(Found::InProgress);
+    }
+    if !expired && row.bool("effect")? {
+        return Ok(Found::EffectWithoutAnswer { owner });
+    }
+    let taken = tx
+        .execute(
+            "UPDATE idempotency_keys
+             SET owner = $3, body_hash = $4, state = 'claimed', effect = 0, claimed_at = $5,
+                 expires_at = $6, status = NULL, headers = NULL, body = NULL
+             WHERE scope = $1 AND owner = $2",
+            &params![claim.scope, owner, claim.owner, body_hash, now, now.after(lifetime)],
+        )
+        .await?;
+    Ok(if taken == 1 { Found::Claimed } else { Found::InProgress })
+}
+
+pub(super) async fn mark_effect(tx: &mut Tx, claim: &Claim) -> Result<(), DatabaseError> {
+    let marked = tx
+        .execute(
+            "UPDATE idempotency_keys SET effect = 1 WHERE scope = $1 AND owner = $2",
+            &params![claim.scope, claim.owner],
+        )
+        .await?;
+    held(marked, claim)
+}
+
+pub(super) async fn remember(
+    tx: &mut Tx,
+    claim: &Claim,
+    stored: &Stored,
+) -> Result<(), DatabaseError> {
+    let changed = tx
+        .execute(
+            "UPDATE idempotency_keys
+             SET state = 'answered', effect = 1, status = $3, headers = $4, body = $5
+             WHERE scope = $1 AND owner = $2",
+            &params![
+                claim.scope,
+                claim.owner,
+                i64::from(stored.status),
+                stored.headers,
+                stored.body
+            ],
+        )
+        .await?;
+    held(changed, claim)?;
+    tx.notify(CHANNEL, claim.scope.clone());
+    Ok(())
+}
+
+/// A claim that somebody else took over is not worth another attempt, so this does not go through
+/// `Tx::expect_one`, which asks for one.
+fn held(changed: u64, claim: &Claim) -> Result<(), DatabaseError> {
+    if changed == 1 {
+        return Ok(());
+    }
+    Err(DatabaseError::Stale { kind: "idempotency key", id: claim.scope.clone() })
+}
+
+pub(super) async fn finish(
+    tx: &mut Tx,
+    claim: &Claim,
+    stored: &Stored,
+    lifetime: Duration,
+) -> Result<(), DatabaseError> {
+    if stored.is_transient() {
+        tx.execute(
+            "DELETE FROM idempotency_keys WHERE scope = $1 AND owner = $2 AND effect = 0",
+            &params![claim.scope, claim.owner],
+        )
+        .await?;
+    }
+    tx.execute(
+        "UPDATE idempotency_keys
+         SET state = 'answered', status = $3, headers = $4, body = $5, expires_at = $6
+         WHERE scope = $1 AND owner = $2",
+        &params![
+            claim.scope,
+            claim.owner,
+            i64::from(stored.status),
+            stored.headers,
+            stored.body,
+            tx.now().after(lifetime)
+        ],
+    )
+    .await?;
+    tx.notify(CHANNEL, claim.scope.clone());
+    Ok(())
+}
+
+pub(super) async fn expire(tx: &mut Tx) -> Result<u64, DatabaseError> {
+    let now = tx.now();
+    tx.execute("DELETE FROM idempotency_keys WHERE expires_at < $1", &params![now]).await
+}

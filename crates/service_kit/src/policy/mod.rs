@@ -1,0 +1,393 @@
+//! Who may do what. A rule (`compute:servers:create`) has an expression in the part of
+//! oslo.policy's language that policy files use:
+//!
+//! ```text
+//! expression := conjunctions joined by "or"; "and" binds tighter; "not"; parentheses
+//! check      := @ (always) | ! (never) | role:NAME | rule:NAME
+//!             | ATTRIBUTE:%(TARGET)s | ATTRIBUTE:literal | 'literal':%(TARGET)s
+//! ```
+//! Attributes of the caller: `project_id`, `user_id`, `domain_id` (the token's scope),
+//! `user_domain_id`, `system_scope` (`all` in a system token), `is_admin`. Attributes of the
+//! target: those of [`Target`]. What the target does not say matches nothing: default deny, also
+//! for a rule that does not exist (which start-up refuses anyway).
+//!
+//! Services declare their rules in a `POLICY` constant; an operator's file (TOML or JSON: rule →
+//! expression) overrides them. Both are checked when the process starts.
+
+mod explain;
+mod expression;
+mod parse;
+
+use std::collections::BTreeMap;
+
+use cloud_types::{DomainId, Fault, ProjectId, UserId};
+
+pub use explain::Explanation;
+pub use expression::{Expression, Operand, Verdict};
+pub use parse::{ParseError, parse};
+
+use crate::Service;
+use crate::token::Token;
+
+/// A rule as a service declares it.
+#[derive(Clone, Copy, Debug)]
+pub struct PolicyRule {
+    /// `service:resource:action`.
+    pub name: &'static str,
+    /// The expression that holds unless the operator's file says otherwise.
+    pub expression: &'static str,
+    /// What the rule allows, for people.
+    pub description: &'static str,
+}
+
+/// The personas that other rules build upon. `admin` implies `manager` implies `member` implies
+/// `reader`, by the roles that identity puts into a token.
+pub const PERSONAS: &[PolicyRule] = &[
+    PolicyRule {
+        name: "admin",
+        expression: "role:admin",
+        description: "An operator of the cloud.",
+    },
+    PolicyRule {
+        name: "service",
+        expression: "role:service",
+        description: "Another service of the cloud.",
+    },
+    PolicyRule {
+        name: "project_reader",
+        expression: "role:reader and project_id:%(project_id)s",
+        description: "May look at what the project has.",
+    },
+    PolicyRule {
+        name: "project_member",
+        expression: "role:member and project_id:%(project_id)s",
+        description: "May use the project.",
+    },
+    PolicyRule {
+        name: "project_manager",
+        expression: "role:manager and project_id:%(project_id)s",
+        description: "May run the project for its members.",
+    },
+    PolicyRule {
+        name: "project_reader_or_admin",
+        expression: "rule:project_reader or rule:admin",
+        description: "A reader of the project, or an operator.",
+    },
+    PolicyRule {
+        name: "project_member_or_admin",
+        expression: "rule:project_member or rule:admin",
+        description: "A member of the project, or an operator.",
+    },
+    PolicyRule {
+        name: "project_manager_or_admin",
+        expression: "rule:project_manager or rule:admin",
+        description: "A manager of the project, or an operator.",
+    },
+    PolicyRule {
+        name: "system_reader",
+        expression: "role:reader and system_scope:all",
+        description: "May look at the whole system.",
+    },
+    PolicyRule { name: "anybody", expression: "@", description: "Every valid token." },
+    PolicyRule { name: "nobody", expression: "!", description: "No token at all." },
+];
+
+/// What is acted upon, as far as rules ask about it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Target {
+    /// `project_id`, and its old name `tenant_id`.
+    pub project: Option<ProjectId>,
+    /// `user_id`: the owner among users.
+    pub user: Option<UserId>,
+    /// `domain_id`.
+    pub domain: Option<DomainId>,
+    /// Whatever else the service's rules name, for example `visibility`.
+    pub extra: Vec<(&'static str, String)>,
+}
+
+impl Target {
+    /// Something that belongs to nobody: only rules without a target attribute can match.
+    pub fn none() -> Target {
+        Target::default()
+    }
+
+    /// Something of a project.
+    pub fn project(project: &ProjectId) -> Target {
+        Target { project: Some(project.clone()), ..Target::default() }
+    }
+
+    /// Something of a user.
+    pub fn user(user: &UserId) -> Target {
+        Target { user: Some(user.clone()), ..Target::default() }
+    }
+
+    /// Something of a domain.
+    pub fn domain(domain: &DomainId) -> Target {
+        Target { domain: Some(domain.clone()), ..Target::default() }
+    }
+
+    /// The same target with one more attribute.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Target {
+        self.extra.push((name, value.into()));
+        self
+    }
+
+    pub(crate) fn attribute(&self, name: &str) -> Option<&str> {
+        match name {
+            "project_id" | "tenant_id" => self.project.as_ref().map(ProjectId::as_str),
+            "user_id" => self.user.as_ref().map(UserId::as_str),
+            "domain_id" => self.domain.as_ref().map(DomainId::as_str),
+            _ => self.extra.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_str()),
+        }
+    }
+}
+
+/// Why a policy is refused at start-up.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyError {
+    /// Two services declare the same rule.
+    #[error("the rule {0:?} is declared twice")]
+    Twice(String),
+    /// An expression does not parse.
+    #[error("the rule {rule:?}{place}: {error}")]
+    Syntax {
+        /// Which rule.
+        rule: String,
+        /// ` (line N of the policy file)`, or nothing.
+        place: String,
+        /// What is wrong, with the column.
+        error: ParseError,
+    },
+    /// A file names a rule that no service has.
+    #[error(
+        "{place} overrides the rule {rule:?}, which no service declares; did you mean {near:?}?"
+    )]
+    UnknownRule {
+        /// Which rule.
+        rule: String,
+        /// `line N of the policy file`.
+        place: String,
+        /// The declared rule that is spelled most like it.
+        near: String,
+    },
+    /// `rule:NAME` or a route names a rule that does not exist.
+    #[error("{by} refers to the rule {rule:?}, which does not exist")]
+    Dangling {
+        /// Which rule is missing.
+        rule: String,
+        /// Who refers to it.
+        by: String,
+    },
+    /// Rules that refer to each other in a circle.
+    #[error("the rule {0:?} refers to itself by way of others")]
+    Cycle(String),
+    /// The file is neither JSON nor TOML of the right shape.
+    #[error("the policy file is not readable: {0}")]
+    File(String),
+}
+
+/// The rules in force.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    rules: BTreeMap<String, Rule>,
+}
+
+#[derive(Clone, Debug)]
+struct Rule {
+    text: String,
+    expression: Expression,
+    description: &'static str,
+}
+
+impl Policy {
+    /// The declared rules of all services, the personas included, without an operator's file.
+    ///
+    /// # Errors
+    /// What [`PolicyError`] says; all of it is a fault of the code.
+    pub fn new(declared: &[&[PolicyRule]]) -> Result<Policy, PolicyError> {
+        Policy::with_overrides(declared, None)
+    }
+
+    /// The declared rules with an operator's file over them: TOML (`"rule" = "expression"`) or,
+    /// when its first character is a brace, JSON.
+    ///
+    /// # Errors
+    /// What [`PolicyError`] says, with the line of the file.
+    pub fn with_overrides(
+        declared: &[&[PolicyRule]],
+        file: Option<&str>,
+    ) -> Result<Policy, PolicyError> {
+        let mut rules = BTreeMap::new();
+        for rule in declared.iter().copied().chain([PERSONAS]).flatten() {
+            let expression = parse(rule.expression).map_err(|error| PolicyError::Syntax {
+                rule: rule.name.to_owned(),
+                place: String::new(),
+                error,
+            })?;
+            let entry = Rule {
+                text: rule.expression.to_owned(),
+                expression,
+                description: rule.description,
+            };
+            if rules.insert(rule.name.to_owned(), entry).is_some() {
+                return Err(PolicyError::Twice(rule.name.to_owned()));
+            }
+        }
+        let mut policy = Policy { rules };
+        if let Some(text) = file {
+            policy.override_with(text)?;
+        }
+        policy.check_references()?;
+        Ok(policy)
+    }
+
+    fn override_with(&mut self, text: &str) -> Result<(), PolicyError> {
+        let entries: BTreeMap<String, String> = if text.trim_start().starts_with('{') {
+            serde_json::from_str(text).map_err(|error| PolicyError::File(error.to_string()))?
+        } else {
+            toml::from_str(text).map_err(|error| PolicyError::File(error.to_string()))?
+        };
+        for (name, expression_text) in entries {
+            let line = line_of(text, &name);
+            let expression = parse(&expression_text).map_err(|error| PolicyError::Syntax {
+                rule: name.clone(),
+                place: format!(" (line {line} of the policy file)"),
+                error,
+            })?;
+            let near = self.nearest(&name);
+            let Some(rule) = self.rules.get_mut(&name) else {
+                return Err(PolicyError::UnknownRule {
+                    rule: name,
+                    place: format!("line {line} of the policy file"),
+                    near,
+                });
+            };
+            rule.text = expression_text;
+            rule.expression = expression;
+        }
+        Ok(())
+    }
+
+    fn nearest(&self, name: &str) -> String {
+        self.rules
+            .keys()
+            .min_by_key(|known| edit_distance(known, name))
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    fn check_references(&self) -> Result<(), PolicyError> {
+        for (name, rule) in &self.rules {
+            for wanted in rule.expression.references() {
+                if !self.rules.contains_key(wanted) {
+                    return Err(PolicyError::Dangling {
+                        rule: wanted.to_owned(),
+                        by: format!("the rule {name:?}"),
+                    });
+                }
+            }
+        }
+        for name in self.rules.keys() {
+            self.check_acyclic(name, &mut vec![name.as_str()])?;
+        }
+        Ok(())
+    }
+
+    fn check_acyclic<'a>(&'a self, name: &str, path: &mut Vec<&'a str>) -> Result<(), PolicyError> {
+        let Some(rule) = self.rules.get(name) else {
+            return Ok(());
+        };
+        for next in rule.expression.references() {
+            if path.contains(&next) {
+                return Err(PolicyError::Cycle(next.to_owned()));
+            }
+            path.push(next);
+            self.check_acyclic(next, path)?;
+            path.pop();
+        }
+        Ok(())
+    }
+
+    /// Whether the rule exists.
+    pub fn contains(&self, rule: &str) -> bool {
+        self.rules.contains_key(rule)
+    }
+
+    /// Every rule: name, expression in force, description.
+    pub fn rules(&self) -> impl Iterator<Item = (&str, &str, &str)> {
+        self.rules.iter().map(|(name, rule)| (name.as_str(), rule.text.as_str(), rule.description))
+    }
+
+    /// Whether `token` may do `rule` to `target`.
+    pub fn allows(&self, rule: &str, token: &Token, target: &Target) -> bool {
+        self.verdict(rule, token, Some(target)) == Verdict::Yes
+    }
+
+    /// Whether there is a target to which `token` may do `rule`: what a route asks before its
+    /// handler has looked up the target.
+    pub fn could_allow(&self, rule: &str, token: &Token) -> bool {
+        self.verdict(rule, token, None) != Verdict::No
+    }
+
+    fn verdict(&self, rule: &str, token: &Token, target: Option<&Target>) -> Verdict {
+        match self.rules.get(rule) {
+            Some(found) => found.expression.evaluate(self, token, target),
+            None => Verdict::No,
+        }
+    }
+
+    /// Why a rule says what it says.
+    pub fn explain(&self, rule: &str, token: &Token, target: &Target) -> Explanation {
+        explain::explain(self, rule, token, target)
+    }
+}
+
+/// The refusal that clients of `service` know.
+pub fn denied(service: Service, rule: &str) -> Fault {
+    match service {
+        Service::Identity => Fault::forbidden(format!(
+            "You are not authorized to perform the requested action: {rule}."
+        )),
+        Service::Compute => {
+            Fault::forbidden(format!("Policy doesn't allow {rule} to be performed."))
+        }
+        Service::Network => Fault::forbidden(format!("(rule:{rule}) is disallowed by policy"))
+            .named("PolicyNotAuthorized"),
+        Service::Image => {
+            Fault::forbidden(format!("You are not authorized to complete {rule} action."))
+        }
+        Service::Meridian => Fault::forbidden(format!(
+            "Your roles do not allow {rule}. `meridian policy explain` says why."
+        )),
+    }
+}
+
+fn line_of(text: &str, name: &str) -> usize {
+    let quoted = format!("\"{name}\"");
+    text.lines()
+        .position(|line| {
+            let line = line.trim_start();
+            line.starts_with(name) || line.contains(&quoted)
+        })
+        .map_or(1, |index| index + 1)
+}
+
+/// Levenshtein's distance, for suggesting a name.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, cb) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(ca != *cb);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests;

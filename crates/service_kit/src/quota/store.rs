@@ -1,0 +1,146 @@
+//! The SQL of quotas: `quota_defaults`, `quota_limits`, `quota_usage`.
+
+use cloud_types::ProjectId;
+use database::{DatabaseError, Tx, params};
+
+use super::{QuotaDefault, QuotaUsage, UNLIMITED};
+
+pub(super) async fn add_default(tx: &mut Tx, default: &QuotaDefault) -> Result<(), DatabaseError> {
+    tx.execute(
+        "INSERT INTO quota_defaults (resource, max_value) VALUES ($1, $2)
+         ON CONFLICT (resource) DO NOTHING",
+        &params![default.resource, default.limit],
+    )
+    .await?;
+    Ok(())
+}
+
+/// False when the limit is in the way. The condition and the change are one statement on one row,
+/// so that it is judged on the row's newest version under its lock.
+pub(super) async fn raise(
+    tx: &mut Tx,
+    project: &ProjectId,
+    resource: &'static str,
+    delta: i64,
+) -> Result<bool, DatabaseError> {
+    tx.execute(
+        "INSERT INTO quota_usage (project_id, resource, in_use) VALUES ($1, $2, 0)
+         ON CONFLICT (project_id, resource) DO NOTHING",
+        &params![project, resource],
+    )
+    .await?;
+    let limit = limit(tx, project, resource).await?;
+    let changed = if limit == UNLIMITED {
+        tx.execute(
+            "UPDATE quota_usage SET in_use = in_use + $3
+             WHERE project_id = $1 AND resource = $2",
+            &params![project, resource, delta],
+        )
+        .await?
+    } else {
+        tx.execute(
+            "UPDATE quota_usage SET in_use = in_use + $3
+             WHERE project_id = $1 AND resource = $2 AND in_use + $3 <= $4",
+            &params![project, resource, delta, limit],
+        )
+        .await?
+    };
+    Ok(changed == 1)
+}
+
+pub(super) async fn lower(
+    tx: &mut Tx,
+    project: &ProjectId,
+    resource: &'static str,
+    delta: i64,
+) -> Result<(), DatabaseError> {
+    tx.execute(
+        "UPDATE quota_usage
+         SET in_use = CASE WHEN in_use + $3 < 0 THEN 0 ELSE in_use + $3 END
+         WHERE project_id = $1 AND resource = $2",
+        &params![project, resource, delta],
+    )
+    .await?;
+    Ok(())
+}
+
+async fn limit(tx: &mut Tx, project: &ProjectId, resource: &str) -> Result<i64, DatabaseError> {
+    let own = tx
+        .query_opt(
+            "SELECT max_value FROM quota_limits WHERE project_id = $1 AND resource = $2",
+            &params![project, resource],
+        )
+        .await?;
+    match own {
+        Some(row) => row.int("max_value"),
+        None => default_limit(tx, resource).await,
+    }
+}
+
+/// A resource that no service registered has no room at all: a typo must not mean "unlimited".
+pub(super) async fn default_limit(tx: &mut Tx, resource: &str) -> Result<i64, DatabaseError> {
+    let row = tx
+        .query_opt("SELECT max_value FROM quota_defaults WHERE resource = $1", &params![resource])
+        .await?;
+    row.map_or(Ok(0), |row| row.int("max_value"))
+}
+
+pub(super) async fn usage(
+    tx: &mut Tx,
+    project: &ProjectId,
+    resource: &str,
+) -> Result<QuotaUsage, DatabaseError> {
+    let row = tx
+        .query_opt(
+            "SELECT in_use FROM quota_usage WHERE project_id = $1 AND resource = $2",
+            &params![project, resource],
+        )
+        .await?;
+    Ok(QuotaUsage {
+        resource: resource.to_owned(),
+        limit: limit(tx, project, resource).await?,
+        in_use: row.map_or(Ok(0), |row| row.int("in_use"))?,
+    })
+}
+
+pub(super) async fn set_limit(
+    tx: &mut Tx,
+    project: &ProjectId,
+    resource: &str,
+    limit: i64,
+) -> Result<(), DatabaseError> {
+    tx.execute(
+        "INSERT INTO quota_limits (project_id, resource, max_value) VALUES ($1, $2, $3)
+         ON CONFLICT (project_id, resource) DO UPDATE SET max_value = excluded.max_value",
+        &params![project, resource, limit],
+    )
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn clear_limit(
+    tx: &mut Tx,
+    project: &ProjectId,
+    resource: &str,
+) -> Result<(), DatabaseError> {
+    tx.execute(
+        "DELETE FROM quota_limits WHERE project_id = $1 AND resource = $2",
+        &params![project, resource],
+    )
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn set_default(
+    tx: &mut Tx,
+    resource: &str,
+    limit: i64,
+) -> Result<(), DatabaseError> {
+    tx.execute(
+        "INSERT INTO quota_defaults (resource, max_value) VALUES ($1, $2)
+         ON CONFLICT (resource) DO UPDATE SET max_value = excluded.max_value",
+        &params![resource, limit],
+    )
+    .await?;
+    Ok(())
+}
