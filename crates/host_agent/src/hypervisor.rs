@@ -79,6 +79,15 @@ pub struct GuestSeen {
     pub pid: u32,
 }
 
+/// A guest that has just been started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Started {
+    /// The guest.
+    pub seen: GuestSeen,
+    /// Milliseconds spent in each stage of the start, in order.
+    pub stages: Vec<(String, u64)>,
+}
+
 /// What happened to a guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuestEvent {
@@ -129,7 +138,7 @@ pub trait Hypervisor: Send + Sync + 'static {
 
     /// Starts a guest. Returns when its processors run. Refuses with
     /// [`HypervisorError::AlreadyRunning`] when one of this server lives.
-    fn start(&self, request: StartRequest) -> BoxFuture<'_, Result<GuestSeen, HypervisorError>>;
+    fn start(&self, request: StartRequest) -> BoxFuture<'_, Result<Started, HypervisorError>>;
 
     /// Presses the power button (ACPI). Returns at once; a guest that listens powers off.
     fn power_button<'a>(&'a self, server_id: &'a str)
