@@ -12,5 +12,9 @@
 //! the difference of two flow tables is a set operation. `Display` writes the syntax of `ovs-ofctl`.
 
 pub mod model;
+pub mod wire;
 
 pub use model::*;
+pub use wire::{
+    DecodeError, EncodeError, FlowMod, PacketIn, PacketOut, Port, PortChange, SwitchError,
+};

@@ -18,22 +18,14 @@ pub struct Subfield {
 impl Subfield {
     /// `bits` bits of `field` from bit `offset` up.
     pub const fn new(field: Field, offset: u16, bits: u16) -> Self {
-        Self {
-            field,
-            offset,
-            bits,
-        }
+        Self { field, offset, bits }
     }
 }
 
 impl From<Field> for Subfield {
     /// The whole field.
     fn from(field: Field) -> Self {
-        Self {
-            field,
-            offset: 0,
-            bits: field.bits(),
-        }
+        Self { field, offset: 0, bits: field.bits() }
     }
 }
 
@@ -88,29 +80,18 @@ impl Nat {
     /// Translate the source to one address.
     pub fn source(address: impl Into<IpAddr>) -> Self {
         let address = address.into();
-        Self {
-            kind: NatKind::Source,
-            addresses: Some((address, address)),
-            ..Self::EXISTING
-        }
+        Self { kind: NatKind::Source, addresses: Some((address, address)), ..Self::EXISTING }
     }
 
     /// Translate the destination to one address.
     pub fn destination(address: impl Into<IpAddr>) -> Self {
         let address = address.into();
-        Self {
-            kind: NatKind::Destination,
-            addresses: Some((address, address)),
-            ..Self::EXISTING
-        }
+        Self { kind: NatKind::Destination, addresses: Some((address, address)), ..Self::EXISTING }
     }
 
     /// Limits the ports to `first..=last`.
     pub fn ports(self, first: u16, last: u16) -> Self {
-        Self {
-            ports: Some((first, last)),
-            ..self
-        }
+        Self { ports: Some((first, last)), ..self }
     }
 }
 
@@ -146,35 +127,22 @@ impl Ct {
 
     /// Look the connection up in the zone that 16 bits of a field name.
     pub fn zone_from(source: impl Into<Subfield>) -> Self {
-        Self {
-            zone: CtZone::From(source.into()),
-            ..Self::zone(0)
-        }
+        Self { zone: CtZone::From(source.into()), ..Self::zone(0) }
     }
 
     /// Record the connection.
     pub fn commit(self) -> Self {
-        Self {
-            commit: true,
-            ..self
-        }
+        Self { commit: true, ..self }
     }
 
     /// Record the connection with this packet's direction as the original one.
     pub fn force_commit(self) -> Self {
-        Self {
-            commit: true,
-            force: true,
-            ..self
-        }
+        Self { commit: true, force: true, ..self }
     }
 
     /// Continue in `table`.
     pub fn table(self, table: u8) -> Self {
-        Self {
-            table: Some(table),
-            ..self
-        }
+        Self { table: Some(table), ..self }
     }
 
     /// Translate addresses.
@@ -185,8 +153,7 @@ impl Ct {
 
     /// Set bits of the connection's mark.
     pub fn set_mark(mut self, value: u32, mask: u32) -> Self {
-        self.actions
-            .push(Action::set_masked(Field::CtMark, value.into(), mask.into()));
+        self.actions.push(Action::set_masked(Field::CtMark, value.into(), mask.into()));
         self
     }
 }
@@ -273,19 +240,12 @@ impl Action {
     /// Sets some bits of a field.
     pub fn set_masked(field: Field, value: u128, mask: u128) -> Self {
         let mask = mask & field.full_mask();
-        Self::SetField {
-            field,
-            value: value & mask,
-            mask,
-        }
+        Self::SetField { field, value: value & mask, mask }
     }
 
     /// Copies a whole field or a range of bits.
     pub fn mov(src: impl Into<Subfield>, dst: impl Into<Subfield>) -> Self {
-        Self::Move {
-            src: src.into(),
-            dst: dst.into(),
-        }
+        Self::Move { src: src.into(), dst: dst.into() }
     }
 }
 
@@ -402,10 +362,7 @@ impl Actions {
 
     /// Sends the whole packet to the controller connection.
     pub fn controller(self, userdata: impl Into<Vec<u8>>) -> Self {
-        self.then(Action::Controller {
-            max_len: 0xffff,
-            userdata: userdata.into(),
-        })
+        self.then(Action::Controller { max_len: 0xffff, userdata: userdata.into() })
     }
 
     /// Hands to a group.
@@ -415,10 +372,7 @@ impl Actions {
 
     /// Looks the packet up in another table, then goes on here.
     pub fn resubmit(self, table: u8) -> Self {
-        self.then(Action::Resubmit {
-            in_port: None,
-            table: Some(table),
-        })
+        self.then(Action::Resubmit { in_port: None, table: Some(table) })
     }
 
     /// Connection tracking.

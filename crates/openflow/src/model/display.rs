@@ -20,11 +20,7 @@ impl Display for Field {
 impl Field {
     /// Name where an action names a field; `in_port` there is the 16-bit OpenFlow 1.0 field.
     fn action_name(self) -> String {
-        if self == Field::InPort {
-            "in_port_oxm".into()
-        } else {
-            self.to_string()
-        }
+        if self == Field::InPort { "in_port_oxm".into() } else { self.to_string() }
     }
 }
 
@@ -74,10 +70,8 @@ impl Display for MatchField {
             if self.mask >> CT_STATE_NAMES.len() != 0 {
                 return write!(f, "{:#x}/{:#x}", self.value, self.mask);
             }
-            for (bit, name) in CT_STATE_NAMES
-                .iter()
-                .enumerate()
-                .filter(|(bit, _)| self.mask >> bit & 1 == 1)
+            for (bit, name) in
+                CT_STATE_NAMES.iter().enumerate().filter(|(bit, _)| self.mask >> bit & 1 == 1)
             {
                 f.write_char(if self.value >> bit & 1 == 1 { '+' } else { '-' })?;
                 f.write_str(name)?;
@@ -85,30 +79,11 @@ impl Display for MatchField {
             return Ok(());
         }
         if self.is_exact() {
-            return Value {
-                format,
-                value: self.value,
-            }
-            .fmt(f);
+            return Value { format, value: self.value }.fmt(f);
         }
         // A masked number is a bit pattern, so decimal would hide what it says.
-        let format = if format == Format::Decimal {
-            Format::Hex
-        } else {
-            format
-        };
-        write!(
-            f,
-            "{}/{}",
-            Value {
-                format,
-                value: self.value
-            },
-            Value {
-                format,
-                value: self.mask
-            }
-        )
+        let format = if format == Format::Decimal { Format::Hex } else { format };
+        write!(f, "{}/{}", Value { format, value: self.value }, Value { format, value: self.mask })
     }
 }
 
@@ -155,11 +130,7 @@ impl Display for Nat {
         if let Some((first, last)) = self.addresses {
             let bracket = self.ports.is_some() && first.is_ipv6();
             let address = |a: IpAddr| {
-                if bracket {
-                    format!("[{a}]")
-                } else {
-                    a.to_string()
-                }
+                if bracket { format!("[{a}]") } else { a.to_string() }
             };
             write!(f, "={}", address(first))?;
             if last != first {
@@ -172,11 +143,9 @@ impl Display for Nat {
                 write!(f, "-{last}")?;
             }
         }
-        for (on, name) in [
-            (self.persistent, "persistent"),
-            (self.hash, "hash"),
-            (self.random, "random"),
-        ] {
+        for (on, name) in
+            [(self.persistent, "persistent"), (self.hash, "hash"), (self.random, "random")]
+        {
             if on {
                 write!(f, ",{name}")?;
             }
@@ -210,12 +179,8 @@ impl Display for Ct {
         }
         let is_nat = |a: &&Action| matches!(a, Action::Nat(_));
         parts.extend(self.actions.iter().filter(is_nat).map(Action::to_string));
-        let exec: Vec<String> = self
-            .actions
-            .iter()
-            .filter(|a| !is_nat(a))
-            .map(Action::to_string)
-            .collect();
+        let exec: Vec<String> =
+            self.actions.iter().filter(|a| !is_nat(a)).map(Action::to_string).collect();
         if !exec.is_empty() {
             parts.push(format!("exec({})", exec.join(",")));
         }
@@ -234,37 +199,15 @@ impl Display for Action {
             }
             Action::Controller { max_len, userdata } => {
                 let data: Vec<String> = userdata.iter().map(|b| format!("{b:02x}")).collect();
-                write!(
-                    f,
-                    "controller(max_len={max_len},userdata={})",
-                    data.join(".")
-                )
+                write!(f, "controller(max_len={max_len},userdata={})", data.join("."))
             }
             Action::Group(id) => write!(f, "group:{id}"),
             Action::SetField { field, value, mask } => {
                 let format = field.info().format;
-                write!(
-                    f,
-                    "set_field:{}",
-                    Value {
-                        format,
-                        value: *value
-                    }
-                )?;
+                write!(f, "set_field:{}", Value { format, value: *value })?;
                 if *mask != field.full_mask() {
-                    let format = if format == Format::Decimal {
-                        Format::Hex
-                    } else {
-                        format
-                    };
-                    write!(
-                        f,
-                        "/{}",
-                        Value {
-                            format,
-                            value: *mask
-                        }
-                    )?;
+                    let format = if format == Format::Decimal { Format::Hex } else { format };
+                    write!(f, "/{}", Value { format, value: *mask })?;
                 }
                 write!(f, "->{}", field.action_name())
             }
@@ -287,11 +230,7 @@ impl Display for Action {
             Action::Nat(nat) => nat.fmt(f),
             Action::DecTtl => f.write_str("dec_ttl"),
             Action::SetTtl(ttl) => write!(f, "mod_nw_ttl:{ttl}"),
-            Action::Conjunction {
-                id,
-                clause,
-                clauses,
-            } => {
+            Action::Conjunction { id, clause, clauses } => {
                 write!(f, "conjunction({id},{}/{clauses})", u16::from(*clause) + 1)
             }
             Action::Clone(actions) => {
@@ -314,11 +253,7 @@ impl Display for Actions {
             None => {}
         }
         parts.extend(self.goto.map(|table| format!("goto_table:{table}")));
-        if parts.is_empty() {
-            f.write_str("drop")
-        } else {
-            f.write_str(&parts.join(","))
-        }
+        if parts.is_empty() { f.write_str("drop") } else { f.write_str(&parts.join(",")) }
     }
 }
 

@@ -293,11 +293,7 @@ impl Field {
     /// All ones over the field's width.
     pub const fn full_mask(self) -> u128 {
         let bits = self.info().bits;
-        if bits >= 128 {
-            u128::MAX
-        } else {
-            (1u128 << bits) - 1
-        }
+        if bits >= 128 { u128::MAX } else { (1u128 << bits) - 1 }
     }
 
     /// Whether a match on it may be masked.

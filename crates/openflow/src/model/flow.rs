@@ -24,13 +24,7 @@ pub struct Flow {
 impl Flow {
     /// A flow with cookie 0.
     pub fn new(table: u8, priority: u16, match_fields: Match, actions: Actions) -> Self {
-        Self {
-            table,
-            priority,
-            cookie: 0,
-            match_fields,
-            actions,
-        }
+        Self { table, priority, cookie: 0, match_fields, actions }
     }
 
     /// With an owner's mark.

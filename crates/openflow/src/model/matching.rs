@@ -120,21 +120,8 @@ impl Match {
                 return;
             }
             (Err(_), 0) => return,
-            (Ok(i), _) => {
-                self.fields[i] = MatchField {
-                    field,
-                    value: value & mask,
-                    mask,
-                }
-            }
-            (Err(i), _) => self.fields.insert(
-                i,
-                MatchField {
-                    field,
-                    value: value & mask,
-                    mask,
-                },
-            ),
+            (Ok(i), _) => self.fields[i] = MatchField { field, value: value & mask, mask },
+            (Err(i), _) => self.fields.insert(i, MatchField { field, value: value & mask, mask }),
         }
         for &(required, value) in field.requires() {
             if self.get(required).is_none() {
@@ -185,11 +172,7 @@ impl Match {
 
     /// Destination MAC under a mask.
     pub fn eth_dst_masked(self, mac: [u8; 6], mask: [u8; 6]) -> Self {
-        self.with_masked(
-            Field::EthDst,
-            mac_to_u64(mac).into(),
-            mac_to_u64(mask).into(),
-        )
+        self.with_masked(Field::EthDst, mac_to_u64(mac).into(), mac_to_u64(mask).into())
     }
 
     /// Source MAC.
@@ -199,11 +182,7 @@ impl Match {
 
     /// Source MAC under a mask.
     pub fn eth_src_masked(self, mac: [u8; 6], mask: [u8; 6]) -> Self {
-        self.with_masked(
-            Field::EthSrc,
-            mac_to_u64(mac).into(),
-            mac_to_u64(mask).into(),
-        )
+        self.with_masked(Field::EthSrc, mac_to_u64(mac).into(), mac_to_u64(mask).into())
     }
 
     /// Group addresses: multicast and broadcast.
@@ -243,11 +222,7 @@ impl Match {
 
     /// Frames with this VLAN id, any priority.
     pub fn vlan(self, vid: u16) -> Self {
-        self.with_masked(
-            Field::VlanTci,
-            VLAN_PRESENT | u128::from(vid & 0xfff),
-            VLAN_ID_MASK,
-        )
+        self.with_masked(Field::VlanTci, VLAN_PRESENT | u128::from(vid & 0xfff), VLAN_ID_MASK)
     }
 
     /// IP protocol; the Ethernet type is the caller's to say.
