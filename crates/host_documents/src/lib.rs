@@ -1,1 +1,24 @@
-//! host_documents
+//! The control plane's end of the host protocol: which hosts there are, what each should have,
+//! and what it last said.
+//!
+//! ```text
+//!  token ──enrol──▶ host ──▶ documents::put / put_tombstone   (in the caller's transaction)
+//!                              │ generation, position, channel "host_documents"
+//!                              ▼
+//!                            stream to the host
+//!                              │
+//!  reports::apply ◀────────────┘  stored, then the sink hears of it in the same transaction
+//! ```
+//!
+//! A document's generation is the host's position at which it was written. It therefore rises even
+//! across a removal and a new document of the same id, so an old message can never be taken for
+//! a new one.
+
+pub mod documents;
+pub mod hosts;
+mod migrations;
+pub mod reports;
+
+pub use documents::CHANNEL;
+pub use hosts::{Host, HostState};
+pub use migrations::MIGRATIONS;

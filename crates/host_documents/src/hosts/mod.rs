@@ -1,0 +1,21 @@
+//! Hosts: machines that joined with a one-time token.
+//!
+//! ```text
+//!   (token) ──enrol──▶ enabled ◀──set_enabled──▶ disabled     disabled: no new servers
+//! ```
+//!
+//! Whether a host is *alive* is not a state but an observation: it was seen within
+//! [`ALIVE_SECONDS`]. Nothing is torn down because a host is not alive; it only gets no new work.
+
+mod model;
+mod service;
+mod store;
+
+pub use model::{ALIVE_SECONDS, Host, HostState, JOIN_TOKEN_HOURS};
+pub(crate) use service::set_facts;
+pub use service::{
+    connected, create_join_token, enrol, get, get_by_name, list, seen, set_enabled,
+};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,206 @@
+//! Joining, finding and switching hosts.
+
+use std::time::Duration;
+
+use cloud_types::{Fault, HostId};
+use database::{DatabaseError, JournalEntry, ObjectLock, Tx};
+use host_protocol::{DocumentKind, HostFacts, HostSpec};
+use rand::Rng;
+use sha2::{Digest, Sha256};
+
+use super::model::{Host, HostState, JOIN_TOKEN_HOURS, MAX_HOST_NUMBER, is_host_name};
+use super::store::{self, JoinToken};
+use crate::documents;
+
+/// Makes a one-time join token. Only its SHA-256 is stored; the text is shown once.
+pub async fn create_join_token(
+    tx: &mut Tx,
+    zone: &str,
+    cluster: &str,
+    l2_domain: &str,
+) -> Result<String, Fault> {
+    for (what, name) in [("zone", zone), ("cluster", cluster), ("L2 domain", l2_domain)] {
+        if !is_host_name(name) {
+            return Err(Fault::bad_request(format!(
+                "{name:?} cannot name a {what}: use letters, digits, dots and dashes, at most 63."
+            )));
+        }
+    }
+    let secret: [u8; 32] = rand::rng().random();
+    let text = format!("mj1-{}", hex::encode(secret));
+    let token = JoinToken {
+        zone: zone.to_owned(),
+        cluster: cluster.to_owned(),
+        l2_domain: l2_domain.to_owned(),
+        expires_at: tx.now().after(Duration::from_secs(JOIN_TOKEN_HOURS * 3600)),
+        used_by: None,
+    };
+    store::insert_token(tx, &hash(&text), &token).await?;
+    Ok(text)
+}
+
+fn hash(token: &str) -> String {
+    hex::encode(Sha256::digest(token.as_bytes()))
+}
+
+/// Takes a new host in: uses the token up, gives the host its number, and writes the documents
+/// by which it and its peers know of each other.
+///
+/// # Errors
+/// 400 for a name that cannot be one, 401 for a token that is unknown, used or expired (the
+/// three are not told apart), 409 for a name that is taken or a domain that is full.
+pub async fn enrol(tx: &mut Tx, token: &str, name: &str) -> Result<Host, Fault> {
+    if !is_host_name(name) {
+        return Err(Fault::bad_request(format!(
+            "{:?} cannot be a host's name: use letters, digits, dots and dashes, at most 63.",
+            name.chars().take(80).collect::<String>()
+        )));
+    }
+    let refused =
+        || Fault::unauthorized("The join token is unknown, was used already, or has expired. Ask an operator for a new one (`meridian host token`).");
+    let token_hash = hash(token);
+    tx.lock(&[ObjectLock::new("host_join_token", &token_hash), ObjectLock::new("hosts", "all")])
+        .await?;
+    let known = store::token(tx, &token_hash).await?.ok_or_else(refused)?;
+    if known.used_by.is_some() || known.expires_at <= tx.now() {
+        return Err(refused());
+    }
+    if store::get_by_name(tx, name).await?.is_some() {
+        return Err(Fault::conflict(format!(
+            "There is a host named {name} already. Join under another name."
+        )));
+    }
+    let number = store::next_host_number(tx, &known.l2_domain).await?;
+    if number > MAX_HOST_NUMBER {
+        return Err(Fault::conflict(format!(
+            "L2 domain {} has given out all {MAX_HOST_NUMBER} host numbers. Use another L2 domain.",
+            known.l2_domain
+        )));
+    }
+    let host = Host {
+        id: HostId::random(),
+        name: name.to_owned(),
+        host_number: u16::try_from(number).unwrap_or_default(),
+        l2_domain: known.l2_domain,
+        zone: known.zone,
+        cluster: known.cluster,
+        state: HostState::Enabled,
+        facts: None,
+        last_seen: None,
+        created_at: tx.now(),
+        updated_at: tx.now(),
+        generation: 1,
+    };
+    if store::use_token(tx, &token_hash, host.id).await? != 1 {
+        return Err(refused());
+    }
+    store::insert(tx, &host).await?;
+    tx.journal(JournalEntry {
+        kind: "host",
+        id: host.id.to_string(),
+        project: None,
+        action: "create",
+        before: None,
+        after: Some(serde_json::json!({
+            "name": host.name, "host_number": host.host_number, "l2_domain": host.l2_domain,
+            "zone": host.zone, "cluster": host.cluster,
+        })),
+    });
+    introduce(tx, &host.l2_domain).await?;
+    Ok(host)
+}
+
+/// Puts every host's own document of a domain again; those that know all their peers already
+/// stay as they are.
+async fn introduce(tx: &mut Tx, l2_domain: &str) -> Result<(), Fault> {
+    let mut hosts: Vec<Host> =
+        store::list(tx).await?.into_iter().filter(|host| host.l2_domain == l2_domain).collect();
+    // Positions are taken in id order by everybody, so that two such walks cannot deadlock.
+    hosts.sort_by_key(|host| host.id);
+    let numbers: Vec<u16> = hosts.iter().map(|host| host.host_number).collect();
+    for host in &hosts {
+        let spec = HostSpec {
+            name: host.name.clone(),
+            host_number: host.host_number,
+            l2_domain: host.l2_domain.clone(),
+            zone: host.zone.clone(),
+            cluster: host.cluster.clone(),
+            peers: numbers.iter().copied().filter(|number| *number != host.host_number).collect(),
+        };
+        documents::put(tx, &host.id, DocumentKind::Host, &host.id.to_string(), 0, &spec).await?;
+    }
+    Ok(())
+}
+
+/// A host by its id.
+pub async fn get(tx: &mut Tx, id: &HostId) -> Result<Option<Host>, DatabaseError> {
+    store::get(tx, id).await
+}
+
+/// A host by its name.
+pub async fn get_by_name(tx: &mut Tx, name: &str) -> Result<Option<Host>, DatabaseError> {
+    store::get_by_name(tx, name).await
+}
+
+/// All hosts, by name.
+pub async fn list(tx: &mut Tx) -> Result<Vec<Host>, DatabaseError> {
+    store::list(tx).await
+}
+
+/// A host has opened its stream.
+///
+/// # Errors
+/// 403 when there is no such host (any more): its certificate outlived it.
+pub async fn connected(tx: &mut Tx, id: &HostId) -> Result<(), Fault> {
+    seen(tx, id).await
+}
+
+/// A host gave a sign of life. Not journalled.
+///
+/// # Errors
+/// 403 when there is no such host.
+pub async fn seen(tx: &mut Tx, id: &HostId) -> Result<(), Fault> {
+    if store::seen(tx, id).await? == 1 {
+        Ok(())
+    } else {
+        Err(Fault::forbidden(format!("There is no host {id} in this region (any more).")))
+    }
+}
+
+/// Stores what a host says of itself, when it changed.
+pub(crate) async fn set_facts(
+    tx: &mut Tx,
+    id: &HostId,
+    facts: &HostFacts,
+) -> Result<(), DatabaseError> {
+    let known = store::get(tx, id).await?.and_then(|host| host.facts);
+    if known.as_ref() != Some(facts) {
+        store::set_facts(tx, id, facts).await?;
+    }
+    Ok(())
+}
+
+/// Lets a host be given new servers, or (with a reason) no more.
+///
+/// # Errors
+/// 404 when there is no such host.
+pub async fn set_enabled(
+    tx: &mut Tx,
+    id: &HostId,
+    disabled_reason: Option<&str>,
+) -> Result<(), Fault> {
+    if store::set_enabled(tx, id, disabled_reason).await? != 1 {
+        return Err(Fault::not_found(format!("There is no host {id}.")));
+    }
+    tx.journal(JournalEntry {
+        kind: "host",
+        id: id.to_string(),
+        project: None,
+        action: "update",
+        before: None,
+        after: Some(serde_json::json!({
+            "enabled": disabled_reason.is_none(), "reason": disabled_reason,
+        })),
+    });
+    Ok(())
+}

@@ -1,0 +1,70 @@
+//! The tables of hosts, documents and reports.
+
+use database::{Migration, MigrationSet};
+
+/// This crate's migrations.
+pub const MIGRATIONS: MigrationSet = MigrationSet {
+    service: "host_documents",
+    migrations: &[Migration {
+        number: 1,
+        name: "hosts_documents_reports",
+        sql: "
+CREATE TABLE hosts (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    host_number BIGINT NOT NULL,
+    l2_domain TEXT NOT NULL,
+    zone TEXT NOT NULL,
+    cluster TEXT NOT NULL,
+    enabled BIGINT NOT NULL,
+    disabled_reason TEXT,
+    facts TEXT,
+    last_seen BIGINT,
+    position BIGINT NOT NULL,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL,
+    generation BIGINT NOT NULL
+);
+CREATE UNIQUE INDEX hosts_by_number ON hosts (l2_domain, host_number);
+CREATE TABLE l2_domains (
+    name TEXT PRIMARY KEY,
+    last_host_number BIGINT NOT NULL
+);
+CREATE TABLE host_join_tokens (
+    token_hash TEXT PRIMARY KEY,
+    zone TEXT NOT NULL,
+    cluster TEXT NOT NULL,
+    l2_domain TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL,
+    used_by TEXT
+);
+CREATE TABLE host_documents (
+    host_id TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    id TEXT NOT NULL,
+    generation BIGINT NOT NULL,
+    epoch BIGINT NOT NULL,
+    position BIGINT NOT NULL,
+    tombstone BIGINT NOT NULL,
+    request_id TEXT NOT NULL,
+    spec TEXT NOT NULL,
+    PRIMARY KEY (host_id, kind, id)
+);
+CREATE UNIQUE INDEX host_documents_by_position ON host_documents (host_id, position);
+CREATE INDEX host_documents_by_object ON host_documents (kind, id);
+CREATE TABLE host_reports (
+    host_id TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    id TEXT NOT NULL,
+    generation BIGINT NOT NULL,
+    epoch BIGINT NOT NULL,
+    sequence BIGINT NOT NULL,
+    state TEXT NOT NULL,
+    facts TEXT NOT NULL,
+    error TEXT,
+    reported_at BIGINT NOT NULL,
+    PRIMARY KEY (host_id, kind, id)
+)",
+    }],
+};
