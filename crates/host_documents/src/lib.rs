@@ -18,6 +18,8 @@ pub mod documents;
 pub mod hosts;
 mod migrations;
 pub mod reports;
+#[cfg(test)]
+mod test_support;
 
 pub use documents::CHANNEL;
 pub use hosts::{Host, HostState};

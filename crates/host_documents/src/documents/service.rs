@@ -38,9 +38,7 @@ pub async fn put_tombstone(
 ) -> Result<Option<Generation>, DatabaseError> {
     match store::get(tx, host, kind, id).await? {
         None => Ok(None),
-        Some(known) => {
-            write(tx, host, kind, id, known.epoch, known.spec, true).await.map(Some)
-        }
+        Some(known) => write(tx, host, kind, id, known.epoch, known.spec, true).await.map(Some),
     }
 }
 

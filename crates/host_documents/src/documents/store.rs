@@ -36,11 +36,7 @@ pub async fn position(tx: &mut Tx, host: &HostId) -> Result<Position, DatabaseEr
     Ok(position.and_then(|n| u64::try_from(n).ok()).unwrap_or_default())
 }
 
-pub async fn upsert(
-    tx: &mut Tx,
-    host: &HostId,
-    document: &Document,
-) -> Result<(), DatabaseError> {
+pub async fn upsert(tx: &mut Tx, host: &HostId, document: &Document) -> Result<(), DatabaseError> {
     tx.execute(
         "INSERT INTO host_documents
              (host_id, kind, id, generation, epoch, position, tombstone, request_id, spec)

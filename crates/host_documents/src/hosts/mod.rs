@@ -13,9 +13,7 @@ mod store;
 
 pub use model::{ALIVE_SECONDS, Host, HostState, JOIN_TOKEN_HOURS};
 pub(crate) use service::set_facts;
-pub use service::{
-    connected, create_join_token, enrol, get, get_by_name, list, seen, set_enabled,
-};
+pub use service::{connected, create_join_token, enrol, get, get_by_name, list, seen, set_enabled};
 
 #[cfg(test)]
 mod tests;

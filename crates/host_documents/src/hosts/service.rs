@@ -56,8 +56,11 @@ pub async fn enrol(tx: &mut Tx, token: &str, name: &str) -> Result<Host, Fault> 
             name.chars().take(80).collect::<String>()
         )));
     }
-    let refused =
-        || Fault::unauthorized("The join token is unknown, was used already, or has expired. Ask an operator for a new one (`meridian host token`).");
+    let refused = || {
+        Fault::unauthorized(
+            "The join token is unknown, was used already, or has expired. Ask an operator for a new one (`meridian host token`).",
+        )
+    };
     let token_hash = hash(token);
     tx.lock(&[ObjectLock::new("host_join_token", &token_hash), ObjectLock::new("hosts", "all")])
         .await?;

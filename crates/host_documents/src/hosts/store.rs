@@ -39,11 +39,7 @@ pub struct JoinToken {
     pub used_by: Option<String>,
 }
 
-pub async fn insert_token(
-    tx: &mut Tx,
-    hash: &str,
-    token: &JoinToken,
-) -> Result<(), DatabaseError> {
+pub async fn insert_token(tx: &mut Tx, hash: &str, token: &JoinToken) -> Result<(), DatabaseError> {
     tx.execute(
         "INSERT INTO host_join_tokens (token_hash, zone, cluster, l2_domain, created_at, expires_at)
          VALUES ($1, $2, $3, $4, $5, $6)",
