@@ -1,1 +1,2 @@
-//! storage
+//! Storage: images now; volumes and objects later.
+pub mod image;
