@@ -45,6 +45,8 @@ pub struct Tx {
     read_only: bool,
     pub(crate) journal: Vec<JournalEntry>,
     pub(crate) notifications: Vec<(&'static str, String)>,
+    /// Statements that run last.
+    deferred: Vec<(u16, &'static str, Vec<Value>)>,
     /// Why the transaction cannot go on.
     failed: Option<DatabaseError>,
     /// Whether somebody else was in the way, so that another attempt can succeed.
@@ -68,6 +70,7 @@ impl Tx {
             read_only,
             journal: Vec::new(),
             notifications: Vec::new(),
+            deferred: Vec::new(),
             failed: None,
             collided: false,
             wrote: false,
@@ -193,6 +196,24 @@ impl Tx {
         }
     }
 
+    /// Has a statement run as one of the last acts of the transaction: those of lower `rank`
+    /// first, then by text and parameters, and only once if asked for twice. For rows that many
+    /// transactions touch in passing (waking a waiter, taking a number): locked so late and in
+    /// one order, they do not make transactions wait for each other in a circle. A failure of it
+    /// fails the transaction. Ranks in use: 10 wakes workflows, 20 and 21 number documents.
+    pub fn defer(&mut self, rank: u16, sql: &'static str, params: &[Value]) {
+        let statement = (rank, sql, params.to_vec());
+        if !self.deferred.contains(&statement) {
+            self.deferred.push(statement);
+        }
+    }
+
+    /// Why the transaction cannot go on, after a statement of it failed. Tells a closure's own
+    /// refusal from a failure of the database.
+    pub fn failure(&self) -> Option<&DatabaseError> {
+        self.failed.as_ref()
+    }
+
     /// The transaction's time: one for all of it.
     pub fn now(&self) -> Timestamp {
         self.now
@@ -290,9 +311,19 @@ impl Tx {
         error
     }
 
-    /// Writes the journal entries, as the last act of a closure that succeeded.
-    pub(crate) async fn flush_journal(&mut self) -> Result<(), DatabaseError> {
+    /// Writes the journal entries and runs what was deferred, after a closure that succeeded.
+    pub(crate) async fn finish_closure(&mut self) -> Result<(), DatabaseError> {
         self.usable()?;
+        self.flush_journal().await?;
+        let mut deferred = std::mem::take(&mut self.deferred);
+        deferred.sort_by_cached_key(|(rank, sql, params)| (*rank, *sql, format!("{params:?}")));
+        for (_, sql, params) in deferred {
+            self.execute(sql, &params).await?;
+        }
+        Ok(())
+    }
+
+    async fn flush_journal(&mut self) -> Result<(), DatabaseError> {
         if self.journal.is_empty() {
             return Ok(());
         }
@@ -305,10 +336,6 @@ impl Tx {
 
     pub(crate) fn era(&self) -> i64 {
         self.shared.lineage().era
-    }
-
-    pub(crate) fn failure(&self) -> Option<&DatabaseError> {
-        self.failed.as_ref()
     }
 
     pub(crate) fn collided(&self) -> bool {

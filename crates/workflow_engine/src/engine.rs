@@ -1,0 +1,377 @@
+//! The worker of a process: takes workflows that are due and runs their steps, several at once.
+//!
+//! It sleeps until it is told of work, or until the nearest moment that is written in the
+//! database (a timeout, a retry, a lease that runs out).
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use cloud_types::{Timestamp, WorkflowId};
+use database::{Database, DatabaseError, Notification, Origin};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::execute::{Executor, Interfere, Next, StepError};
+use crate::requests::CHANNEL;
+use crate::runner::{Registered, Runner};
+use crate::step::Workflow;
+use crate::store;
+
+/// The longest sleep, should the clock jump or a notification be lost.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+/// How long what has ended is kept.
+const KEEP_ENDED: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How often what is too old is deleted.
+const PRUNE_EVERY: Duration = Duration::from_secs(600);
+/// The first and longest pause after the database failed.
+const DATABASE_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// How a worker works.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// Names the worker in rows and logs; the process's own part is added.
+    pub worker: String,
+    /// How long a workflow belongs to a worker that is not heard of any more. Longer than any
+    /// step's transaction takes.
+    pub lease: Duration,
+    /// How many workflows run at once.
+    pub concurrency: usize,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        EngineConfig {
+            worker: "worker".to_owned(),
+            lease: Duration::from_secs(30),
+            concurrency: 16,
+        }
+    }
+}
+
+/// Runs workflows. Register every kind first, then [`Engine::run`].
+#[derive(Clone)]
+pub struct Engine {
+    executor: Executor,
+    concurrency: usize,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    runners: Mutex<HashMap<(String, u32), Arc<dyn Runner>>>,
+    /// Kinds that were met and are not known, to be logged once.
+    unknown: Mutex<HashSet<(String, u32)>>,
+}
+
+impl Engine {
+    /// A worker that knows no kinds yet.
+    pub fn new(db: Database, config: EngineConfig) -> Self {
+        let owner = format!("{}-{}", config.worker, uuid::Uuid::new_v4().simple());
+        Engine {
+            executor: Executor {
+                db,
+                owner,
+                lease: config.lease,
+                interfere: None,
+            },
+            concurrency: config.concurrency.max(1),
+            shared: Arc::new(Shared::default()),
+        }
+    }
+
+    /// Lets a test interfere with every step.
+    #[cfg_attr(not(feature = "test_support"), allow(dead_code))]
+    pub(crate) fn with_interference(mut self, interfere: Interfere) -> Self {
+        self.executor.interfere = Some(interfere);
+        self
+    }
+
+    /// Makes a kind known, in one version. Panics when its list of steps is not sound, which is a
+    /// mistake in the code.
+    pub fn register<W: Workflow>(&self, workflow: Arc<W>) {
+        let registered = match Registered::new(workflow) {
+            Ok(registered) => registered,
+            Err(mistake) => panic!("{mistake}"),
+        };
+        let mut runners = self.shared.runners.lock().unwrap_or_else(PoisonError::into_inner);
+        runners.insert((W::KIND.to_owned(), W::VERSION), Arc::new(registered));
+    }
+
+    /// Works until `shutdown`; then finishes the steps under way and gives its leases back.
+    pub async fn run(&self, shutdown: CancellationToken) {
+        let mut changes = self.executor.db.subscribe(CHANNEL);
+        let (done, mut finished) = mpsc::unbounded_channel::<WorkflowId>();
+        // Running workflows; true when something was said of one meanwhile.
+        let mut running: HashMap<WorkflowId, bool> = HashMap::new();
+        let mut next_prune = tokio::time::Instant::now();
+        let mut scan = true;
+        while !shutdown.is_cancelled() {
+            let mut sleep = LONGEST_SLEEP;
+            if scan {
+                scan = false;
+                match self.due(&mut running).await {
+                    Ok((due, more)) => {
+                        for (id, runner) in due {
+                            self.spawn(&mut running, id, runner, &done, &shutdown);
+                        }
+                        scan = more && running.len() < self.concurrency;
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "cannot look for work");
+                        scan = true;
+                        sleep = DATABASE_PAUSE.1;
+                    }
+                }
+            }
+            if !scan {
+                sleep = self.sleep().await.unwrap_or(DATABASE_PAUSE.1);
+            } else if sleep == LONGEST_SLEEP {
+                continue;
+            }
+            if next_prune <= tokio::time::Instant::now() {
+                next_prune = tokio::time::Instant::now() + PRUNE_EVERY;
+                self.prune().await;
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = tokio::time::sleep(sleep) => scan = true,
+                Some(id) = finished.recv() => {
+                    if running.remove(&id) == Some(true) || running.len() + 1 == self.concurrency {
+                        scan = true;
+                    }
+                }
+                change = changes.recv() => {
+                    let mut next = Some(change);
+                    while let Some(change) = next {
+                        scan |= !self.told(change, &mut running, &done, &shutdown);
+                        next = changes.try_recv();
+                    }
+                }
+            }
+        }
+        while !running.is_empty() {
+            match finished.recv().await {
+                Some(id) => running.remove(&id),
+                None => break,
+            };
+        }
+    }
+
+    /// Acts on a notification. False when a scan is needed to know what it means.
+    fn told(
+        &self,
+        change: Notification,
+        running: &mut HashMap<WorkflowId, bool>,
+        done: &mpsc::UnboundedSender<WorkflowId>,
+        shutdown: &CancellationToken,
+    ) -> bool {
+        let Notification::Key(key) = change else {
+            return false;
+        };
+        // A new workflow of the one kind that this can be: try to run it at once.
+        let Ok(id) = key.parse::<WorkflowId>() else {
+            return false;
+        };
+        if let Some(dirty) = running.get_mut(&id) {
+            *dirty = true;
+            return true;
+        }
+        if running.len() >= self.concurrency {
+            return false;
+        }
+        self.spawn(running, id, None, done, shutdown);
+        true
+    }
+
+    fn spawn(
+        &self,
+        running: &mut HashMap<WorkflowId, bool>,
+        id: WorkflowId,
+        runner: Option<Arc<dyn Runner>>,
+        done: &mpsc::UnboundedSender<WorkflowId>,
+        shutdown: &CancellationToken,
+    ) {
+        running.insert(id, false);
+        let (engine, done, shutdown) = (self.clone(), done.clone(), shutdown.clone());
+        tokio::spawn(async move {
+            engine.work(id, runner, &shutdown).await;
+            // Nobody listens once the engine has stopped.
+            let _ = done.send(id);
+        });
+    }
+
+    /// Runs steps of one workflow for as long as there are any to run.
+    async fn work(
+        &self,
+        id: WorkflowId,
+        runner: Option<Arc<dyn Runner>>,
+        shutdown: &CancellationToken,
+    ) {
+        let (mut epoch, mut pause) = (None, DATABASE_PAUSE.0);
+        let mut runner = runner;
+        loop {
+            if shutdown.is_cancelled() {
+                if let Some(epoch) = epoch
+                    && let Err(error) = self.executor.release(id, epoch).await
+                {
+                    tracing::warn!(%error, workflow = %id, "a lease runs out by itself");
+                }
+                return;
+            }
+            match self.once(id, &mut runner, epoch).await {
+                Ok((Next::Leave, _)) => return,
+                Ok((_, held)) => {
+                    epoch = held;
+                    pause = DATABASE_PAUSE.0;
+                }
+                Err(StepError::Died) => return,
+                Err(StepError::Database(error)) => {
+                    tracing::error!(%error, workflow = %id, "a step is run again: the database failed");
+                    tokio::select! {
+                        () = shutdown.cancelled() => {}
+                        () = tokio::time::sleep(pause) => {}
+                    }
+                    pause = (pause * 2).min(DATABASE_PAUSE.1);
+                }
+            }
+        }
+    }
+
+    /// One step, and what must follow it at once.
+    async fn once(
+        &self,
+        id: WorkflowId,
+        runner: &mut Option<Arc<dyn Runner>>,
+        epoch: Option<u64>,
+    ) -> Result<(Next, Option<u64>), StepError> {
+        let known = match runner {
+            Some(known) => known.clone(),
+            None => match self.find(id).await.map_err(StepError::Database)? {
+                Some(known) => runner.insert(known).clone(),
+                None => return Ok((Next::Leave, None)),
+            },
+        };
+        let (next, epoch) = self.executor.step(&known, id, epoch).await?;
+        if next == Next::LookAgain {
+            self.executor.settle(id).await.map_err(StepError::Database)?;
+        }
+        Ok((next, epoch))
+    }
+
+    /// Runs everything that is due, and what becomes due by that, one after the other on the
+    /// caller's task: for tests and the simulation. Returns when the next thing becomes due.
+    pub async fn run_until_idle(&self) -> Result<Option<Timestamp>, DatabaseError> {
+        loop {
+            let (due, _) = self.due(&mut HashMap::new()).await?;
+            if due.is_empty() {
+                return self.next_due().await;
+            }
+            for (id, mut runner) in due {
+                let mut epoch = None;
+                loop {
+                    match self.once(id, &mut runner, epoch).await {
+                        Ok((Next::Leave, _)) => break,
+                        Ok((_, held)) => epoch = held,
+                        Err(StepError::Died) => return self.next_due().await,
+                        Err(StepError::Database(error)) => return Err(error),
+                    }
+                }
+            }
+        }
+    }
+
+    /// When the next workflow becomes due, if one waits.
+    pub async fn next_due(&self) -> Result<Option<Timestamp>, DatabaseError> {
+        self.executor
+            .db
+            .read(|tx| Box::pin(async move { store::next_due(tx).await }))
+            .await
+    }
+
+    async fn sleep(&self) -> Result<Duration, DatabaseError> {
+        let now = self.executor.db.clock().now();
+        Ok(match self.next_due().await? {
+            None => LONGEST_SLEEP,
+            Some(next) => next.since(now).min(LONGEST_SLEEP),
+        })
+    }
+
+    async fn find(&self, id: WorkflowId) -> Result<Option<Arc<dyn Runner>>, DatabaseError> {
+        let row = self
+            .executor
+            .db
+            .read(move |tx| Box::pin(async move { store::get(tx, &id).await }))
+            .await?;
+        Ok(row.and_then(|row| self.runner(id, &row.view.kind, row.view.version)))
+    }
+
+    fn runner(&self, id: WorkflowId, kind: &str, version: u32) -> Option<Arc<dyn Runner>> {
+        let key = (kind.to_owned(), version);
+        let runners = self.shared.runners.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = runners.get(&key).cloned();
+        drop(runners);
+        if found.is_none() {
+            let mut unknown = self.shared.unknown.lock().unwrap_or_else(PoisonError::into_inner);
+            if unknown.insert(key) {
+                tracing::warn!(
+                    workflow = %id, kind, version,
+                    "this release does not know this kind of workflow; such are left alone until \
+                     a release that does runs here"
+                );
+            }
+        }
+        found
+    }
+
+    /// What is due and not running here, and whether there may be more.
+    #[allow(clippy::type_complexity)]
+    async fn due(
+        &self,
+        running: &mut HashMap<WorkflowId, bool>,
+    ) -> Result<(Vec<(WorkflowId, Option<Arc<dyn Runner>>)>, bool), DatabaseError> {
+        let room = self.concurrency.saturating_sub(running.len());
+        // Those of unknown kinds stay due, and must not hide the others behind them.
+        let limit = u32::try_from(self.concurrency * 4 + 100).unwrap_or(u32::MAX);
+        let rows = self
+            .executor
+            .db
+            .read(move |tx| Box::pin(async move { store::due(tx, limit).await }))
+            .await?;
+        let mut due = Vec::new();
+        let mut more = false;
+        for (id, kind, version) in rows {
+            if let Some(dirty) = running.get_mut(&id) {
+                *dirty = true;
+                continue;
+            }
+            let Some(runner) = self.runner(id, &kind, version) else {
+                continue;
+            };
+            if due.len() == room {
+                more = true;
+                break;
+            }
+            due.push((id, Some(runner)));
+        }
+        Ok((due, more))
+    }
+
+    async fn prune(&self) {
+        let result = self
+            .executor
+            .db
+            .transact(&Origin::system(&self.executor.owner), |tx| {
+                Box::pin(async move {
+                    let before = tx.now().before(KEEP_ENDED);
+                    store::prune(tx, before, 1000).await
+                })
+            })
+            .await;
+        match result {
+            Ok(0) => {}
+            Ok(deleted) => tracing::info!(deleted, "deleted old workflows"),
+            Err(error) => tracing::warn!(%error, "old workflows could not be deleted"),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Fault tests that every workflow runs.
