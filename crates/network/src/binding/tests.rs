@@ -1,0 +1,1 @@
+//! Documents reach the hosts concerned and no others.

@@ -1,0 +1,133 @@
+//! Routes and wire shapes of networks.
+
+use axum::extract::State;
+use serde_json::{Map, Value, json};
+use service_kit::{
+    Access, Answer, ApiResult, Ctx, Filters, Json, Method, Path, Routes, Service, StatusCode,
+    StrictJson,
+};
+
+use super::model::NetworkView;
+use super::service::{NetworkChange, NewNetwork};
+use super::store::COLUMNS;
+use crate::attributes::{Attributes, DESCRIPTION_MAX, NAME_MAX, Verb};
+use crate::faults::network_not_found;
+use crate::listing::api::{made, one, page, standard};
+use crate::listing::model::ListQuery;
+use crate::{Fault, Network, NetworkId};
+
+const COLLECTION: &str = "/v2.0/networks";
+const ONE: &str = "/v2.0/networks/{id}";
+const GET: Access = Access::Rule("network:networks:get");
+/// Attributes that nobody writes.
+const READ_ONLY: &[&str] =
+    &["id", "status", "subnets", "mtu", "revision_number", "created_at", "updated_at", "tags"];
+
+/// The routes.
+pub fn routes() -> Routes<Network> {
+    Routes::new(Service::Network)
+        .route(Method::GET, COLLECTION, GET, list)
+        .route(Method::POST, COLLECTION, Access::Rule("network:networks:create"), create)
+        .route(Method::GET, ONE, GET, show)
+        .route(Method::PUT, ONE, Access::Rule("network:networks:update"), update)
+        .route(Method::DELETE, ONE, Access::Rule("network:networks:delete"), delete)
+}
+
+fn view(network: &NetworkView) -> Value {
+    let row = &network.row;
+    let mut map = Map::new();
+    map.insert("id".into(), json!(row.id));
+    map.insert("name".into(), json!(row.name));
+    map.insert("description".into(), json!(row.description));
+    map.insert("admin_state_up".into(), json!(row.admin_state_up));
+    map.insert("status".into(), json!("ACTIVE"));
+    map.insert("shared".into(), json!(row.shared));
+    map.insert("subnets".into(), json!(network.subnets));
+    map.insert("mtu".into(), json!(row.mtu));
+    map.insert("port_security_enabled".into(), json!(row.port_security_enabled));
+    map.insert("tags".into(), json!(row.tags));
+    standard(&mut map, &row.project_id, row.revision, row.created_at, row.updated_at);
+    Value::Object(map)
+}
+
+fn id_of(text: &str) -> Result<NetworkId, Fault> {
+    text.parse().map_err(|_| network_not_found(text))
+}
+
+async fn list(
+    State(network): State<Network>,
+    ctx: Ctx,
+    filters: Filters,
+) -> ApiResult<Json<Value>> {
+    let query = ListQuery::parse(&filters.0, COLUMNS, &[])?;
+    let (rows, cut) = network.networks(&ctx, query.clone()).await?;
+    let items = rows.iter().map(view).collect();
+    Ok(Json(page(&ctx, &filters, COLLECTION, "networks", &query, items, cut)))
+}
+
+async fn show(
+    State(network): State<Network>,
+    ctx: Ctx,
+    Path(id): Path<String>,
+    filters: Filters,
+) -> ApiResult<Json<Value>> {
+    let row = network.network(&ctx, id_of(&id)?).await?;
+    Ok(Json(one("network", view(&row), &filters)))
+}
+
+fn read_new(mut body: Attributes) -> Result<NewNetwork, Fault> {
+    body.read_only(READ_ONLY)?;
+    let new = NewNetwork {
+        project: body.project()?,
+        name: body.string("name", NAME_MAX)?.unwrap_or_default(),
+        description: body.string("description", DESCRIPTION_MAX)?.unwrap_or_default(),
+        admin_state_up: body.boolean("admin_state_up")?.unwrap_or(true),
+        shared: body.boolean("shared")?,
+        port_security_enabled: body.boolean("port_security_enabled")?.unwrap_or(true),
+    };
+    body.finish()?;
+    Ok(new)
+}
+
+async fn create(
+    State(network): State<Network>,
+    ctx: Ctx,
+    StrictJson(body): StrictJson<Value>,
+) -> ApiResult<Answer<Value>> {
+    let (items, bulk) = Attributes::one_or_many(body, "network", "networks")?;
+    let items = items.into_iter().map(read_new).collect::<Result<_, _>>()?;
+    let rows = network.create_networks(&ctx, items).await?;
+    let items = rows.iter().map(view).collect();
+    Ok(Answer(StatusCode::CREATED, made("network", "networks", items, bulk)))
+}
+
+async fn update(
+    State(network): State<Network>,
+    ctx: Ctx,
+    Path(id): Path<String>,
+    StrictJson(body): StrictJson<Value>,
+) -> ApiResult<Json<Value>> {
+    let mut body = Attributes::single(body, "network", Verb::Update)?;
+    body.read_only(READ_ONLY)?;
+    body.read_only(&["tenant_id", "project_id"])?;
+    let change = NetworkChange {
+        name: body.string("name", NAME_MAX)?,
+        description: body.string("description", DESCRIPTION_MAX)?,
+        admin_state_up: body.boolean("admin_state_up")?,
+        shared: body.boolean("shared")?,
+        port_security_enabled: body.boolean("port_security_enabled")?,
+        tags: None,
+    };
+    body.finish()?;
+    let row = network.update_network(&ctx, id_of(&id)?, change).await?;
+    Ok(Json(json!({ "network": view(&row) })))
+}
+
+async fn delete(
+    State(network): State<Network>,
+    ctx: Ctx,
+    Path(id): Path<String>,
+) -> ApiResult<StatusCode> {
+    network.delete_network(&ctx, id_of(&id)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
