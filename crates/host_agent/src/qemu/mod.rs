@@ -16,6 +16,7 @@ mod adopt;
 mod cgroup;
 pub mod command;
 mod files;
+pub mod probe;
 pub mod process;
 pub mod qmp;
 #[cfg(test)]
