@@ -25,5 +25,7 @@ pub mod qemu;
 pub mod responders;
 pub mod store;
 pub mod switch;
+#[cfg(test)]
+mod test_support;
 
 pub use config::HostConfig;

@@ -1,11 +1,18 @@
 //! Where servers' disks are kept, as the agent needs it. The real adapter is a directory; a
 //! simulated host implements the same trait.
 
+mod directory;
+mod qcow2;
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 
 use host_protocol::{ImageFormat, ServerSpec};
 
 use crate::BoxFuture;
+
+pub use directory::DirectoryPool;
 
 /// Why the pool could not do something.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -72,6 +79,15 @@ pub struct DiskRequest {
     pub uid: u32,
 }
 
+/// A server that has something in the pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolServer {
+    /// The server.
+    pub server_id: String,
+    /// The user that its files belong to.
+    pub uid: u32,
+}
+
 /// Keeps disks. All of a server stands in one directory that goes with its tombstone only.
 pub trait Pool: Send + Sync + 'static {
     /// Total and free space.
@@ -94,7 +110,7 @@ pub trait Pool: Send + Sync + 'static {
     fn remove<'a>(&'a self, server_id: &'a str) -> BoxFuture<'a, Result<(), PoolError>>;
 
     /// Servers that have something in the pool.
-    fn servers(&self) -> BoxFuture<'_, Result<Vec<String>, PoolError>>;
+    fn servers(&self) -> BoxFuture<'_, Result<Vec<PoolServer>, PoolError>>;
 
     /// Images that some disk in the pool stands on, as (image id, SHA-256).
     fn images_in_use(&self) -> BoxFuture<'_, Result<Vec<(String, String)>, PoolError>>;

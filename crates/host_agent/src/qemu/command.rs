@@ -318,41 +318,24 @@ mod tests {
     use std::collections::BTreeMap;
 
     use cloud_types::MacAddress;
-    use host_protocol::{DesiredPower, NicSpec, ServerMetadata};
+    use host_protocol::NicSpec;
 
     use super::*;
     use crate::pool::CachedImage;
+    use crate::test_support::server_spec;
 
     fn spec(nics: usize) -> ServerSpec {
-        ServerSpec {
-            server_id: "6f1c2d3e-4b5a-6978-8796-a5b4c3d2e1f0".to_owned(),
-            project_id: "p".to_owned(),
-            name: "evil,id=x -device".to_owned(),
-            power: DesiredPower::Running,
-            vcpus: 2,
-            memory_mib: 256,
-            disks: Vec::new(),
-            nics: (0..nics)
-                .map(|n| NicSpec {
-                    port_id: format!("port{n}"),
-                    mac: MacAddress([0xfa, 0x16, 0x3e, 0, 0, n as u8]),
-                    mtu: 1500,
-                })
-                .collect(),
-            config_drive: false,
-            metadata: ServerMetadata {
-                hostname: "evil,host".to_owned(),
-                availability_zone: String::new(),
-                public_keys: Vec::new(),
-                meta: BTreeMap::new(),
-                user_data: None,
-                flavor: String::new(),
-                launch_index: 0,
-                personality: Vec::new(),
-                security_groups: Vec::new(),
-                created_at: 0,
-            },
-        }
+        let mut spec = server_spec("6f1c2d3e-4b5a-6978-8796-a5b4c3d2e1f0");
+        spec.name = "evil,id=x -device".to_owned();
+        spec.metadata.hostname = "evil,host".to_owned();
+        spec.nics = (0..nics)
+            .map(|n| NicSpec {
+                port_id: format!("port{n}"),
+                mac: MacAddress([0xfa, 0x16, 0x3e, 0, 0, n as u8]),
+                mtu: 1500,
+            })
+            .collect();
+        spec
     }
 
     fn disk(name: &str, backing: Option<ImageFormat>) -> DiskFile {

@@ -1,16 +1,16 @@
 //! The adapter with a real QEMU. Guests are boot sectors, so that a test takes about a second.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cloud_types::ServerId;
-use host_protocol::{DesiredPower, ImageFormat, PowerState, ServerMetadata, ServerSpec};
+use host_protocol::{ImageFormat, PowerState};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::*;
 use crate::hypervisor::GuestChange;
 use crate::pool::DiskFile;
+use crate::test_support::server_spec;
 
 /// Generous: many tests share two cores.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -65,29 +65,7 @@ impl World {
 
     fn request(&self, incarnation: u64) -> StartRequest {
         StartRequest {
-            spec: ServerSpec {
-                server_id: self.server_id.clone(),
-                project_id: "p".to_owned(),
-                name: "n".to_owned(),
-                power: DesiredPower::Running,
-                vcpus: 1,
-                memory_mib: 32,
-                disks: Vec::new(),
-                nics: Vec::new(),
-                config_drive: false,
-                metadata: ServerMetadata {
-                    hostname: "n".to_owned(),
-                    availability_zone: String::new(),
-                    public_keys: Vec::new(),
-                    meta: BTreeMap::new(),
-                    user_data: None,
-                    flavor: String::new(),
-                    launch_index: 0,
-                    personality: Vec::new(),
-                    security_groups: Vec::new(),
-                    created_at: 0,
-                },
-            },
+            spec: server_spec(&self.server_id),
             incarnation,
             disks: vec![DiskFile {
                 name: "root".to_owned(),

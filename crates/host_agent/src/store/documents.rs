@@ -204,7 +204,8 @@ fn store_one(connection: &Connection, lineage: &str, document: &Document) -> Res
             return Ok(Verdict::Repeated);
         }
         let newer = document.generation > earlier.generation && document.epoch >= earlier.epoch;
-        if !newer && !(tombstone && earlier.may_come_back(document)) {
+        let again = tombstone && earlier.may_come_back(document);
+        if !newer && !again {
             return Ok(Verdict::Older);
         }
     } else if !document.tombstone {
