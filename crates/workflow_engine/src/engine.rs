@@ -10,6 +10,7 @@ use std::time::Duration;
 use cloud_types::{Timestamp, WorkflowId};
 use database::{Database, DatabaseError, Notification, Origin};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::execute::{Executor, Interfere, Next, StepError};
@@ -64,17 +65,21 @@ struct Shared {
     unknown: Mutex<HashSet<(String, u32)>>,
 }
 
+/// What a look at the table found.
+struct Look {
+    due: Vec<(WorkflowId, Option<Arc<dyn Runner>>)>,
+    /// There is more than there was room for.
+    more: bool,
+    /// The moment of the look.
+    at: Timestamp,
+}
+
 impl Engine {
     /// A worker that knows no kinds yet.
     pub fn new(db: Database, config: EngineConfig) -> Self {
         let owner = format!("{}-{}", config.worker, uuid::Uuid::new_v4().simple());
         Engine {
-            executor: Executor {
-                db,
-                owner,
-                lease: config.lease,
-                interfere: None,
-            },
+            executor: Executor { db, owner, lease: config.lease, interfere: None },
             concurrency: config.concurrency.max(1),
             shared: Arc::new(Shared::default()),
         }
@@ -104,42 +109,41 @@ impl Engine {
         let (done, mut finished) = mpsc::unbounded_channel::<WorkflowId>();
         // Running workflows; true when something was said of one meanwhile.
         let mut running: HashMap<WorkflowId, bool> = HashMap::new();
-        let mut next_prune = tokio::time::Instant::now();
-        let mut scan = true;
+        let mut next_prune = Instant::now();
+        // Whether to look for what is due; whether there was more than could be begun; up to
+        // when the last look saw; whether the alarm must be set anew.
+        let (mut scan, mut full, mut seen, mut set_alarm) = (true, false, Timestamp(0), false);
+        let mut alarm = Instant::now();
         while !shutdown.is_cancelled() {
-            let mut sleep = LONGEST_SLEEP;
             if scan {
-                scan = false;
                 match self.due(&mut running).await {
-                    Ok((due, more)) => {
-                        for (id, runner) in due {
+                    Ok(look) => {
+                        for (id, runner) in look.due {
                             self.spawn(&mut running, id, runner, &done, &shutdown);
                         }
-                        scan = more && running.len() < self.concurrency;
+                        (scan, full, seen, set_alarm) = (false, look.more, look.at, true);
                     }
                     Err(error) => {
                         tracing::error!(%error, "cannot look for work");
-                        scan = true;
-                        sleep = DATABASE_PAUSE.1;
+                        (alarm, set_alarm) = (Instant::now() + DATABASE_PAUSE.1, false);
                     }
                 }
             }
-            if !scan {
-                sleep = self.sleep().await.unwrap_or(DATABASE_PAUSE.1);
-            } else if sleep == LONGEST_SLEEP {
-                continue;
+            if set_alarm {
+                set_alarm = false;
+                alarm = Instant::now() + self.sleep(seen).await;
             }
-            if next_prune <= tokio::time::Instant::now() {
-                next_prune = tokio::time::Instant::now() + PRUNE_EVERY;
+            if next_prune <= Instant::now() {
+                next_prune = Instant::now() + PRUNE_EVERY;
                 self.prune().await;
             }
             tokio::select! {
                 () = shutdown.cancelled() => {}
-                () = tokio::time::sleep(sleep) => scan = true,
+                () = tokio::time::sleep_until(alarm) => scan = true,
                 Some(id) = finished.recv() => {
-                    if running.remove(&id) == Some(true) || running.len() + 1 == self.concurrency {
-                        scan = true;
-                    }
+                    let dirty = running.remove(&id) == Some(true);
+                    scan |= full || dirty;
+                    set_alarm = true;
                 }
                 change = changes.recv() => {
                     let mut next = Some(change);
@@ -263,11 +267,11 @@ impl Engine {
     /// caller's task: for tests and the simulation. Returns when the next thing becomes due.
     pub async fn run_until_idle(&self) -> Result<Option<Timestamp>, DatabaseError> {
         loop {
-            let (due, _) = self.due(&mut HashMap::new()).await?;
-            if due.is_empty() {
+            let look = self.due(&mut HashMap::new()).await?;
+            if look.due.is_empty() {
                 return self.next_due().await;
             }
-            for (id, mut runner) in due {
+            for (id, mut runner) in look.due {
                 let mut epoch = None;
                 loop {
                     match self.once(id, &mut runner, epoch).await {
@@ -283,18 +287,27 @@ impl Engine {
 
     /// When the next workflow becomes due, if one waits.
     pub async fn next_due(&self) -> Result<Option<Timestamp>, DatabaseError> {
+        let now = self.executor.db.clock().now();
+        self.due_after(now).await
+    }
+
+    async fn due_after(&self, after: Timestamp) -> Result<Option<Timestamp>, DatabaseError> {
         self.executor
             .db
-            .read(|tx| Box::pin(async move { store::next_due(tx).await }))
+            .read(move |tx| Box::pin(async move { store::next_due(tx, after).await }))
             .await
     }
 
-    async fn sleep(&self) -> Result<Duration, DatabaseError> {
-        let now = self.executor.db.clock().now();
-        Ok(match self.next_due().await? {
-            None => LONGEST_SLEEP,
-            Some(next) => next.since(now).min(LONGEST_SLEEP),
-        })
+    /// How long until something becomes due that the look at `seen` could not see.
+    async fn sleep(&self, seen: Timestamp) -> Duration {
+        match self.due_after(seen).await {
+            Ok(None) => LONGEST_SLEEP,
+            Ok(Some(next)) => next.since(self.executor.db.clock().now()).min(LONGEST_SLEEP),
+            Err(error) => {
+                tracing::error!(%error, "cannot see when there will be work");
+                DATABASE_PAUSE.1
+            }
+        }
     }
 
     async fn find(&self, id: WorkflowId) -> Result<Option<Arc<dyn Runner>>, DatabaseError> {
@@ -324,22 +337,22 @@ impl Engine {
         found
     }
 
-    /// What is due and not running here, and whether there may be more.
-    #[allow(clippy::type_complexity)]
-    async fn due(
-        &self,
-        running: &mut HashMap<WorkflowId, bool>,
-    ) -> Result<(Vec<(WorkflowId, Option<Arc<dyn Runner>>)>, bool), DatabaseError> {
+    /// What is due, not running here, and of a known kind, as far as there is room for it.
+    async fn due(&self, running: &mut HashMap<WorkflowId, bool>) -> Result<Look, DatabaseError> {
         let room = self.concurrency.saturating_sub(running.len());
         // Those of unknown kinds stay due, and must not hide the others behind them.
-        let limit = u32::try_from(self.concurrency * 4 + 100).unwrap_or(u32::MAX);
-        let rows = self
+        let limit = u32::try_from(self.concurrency * 4 + 1000).unwrap_or(u32::MAX);
+        let (rows, at) = self
             .executor
             .db
-            .read(move |tx| Box::pin(async move { store::due(tx, limit).await }))
+            .read(move |tx| {
+                Box::pin(async move {
+                    let rows = store::due(tx, limit).await?;
+                    Ok::<_, DatabaseError>((rows, tx.now()))
+                })
+            })
             .await?;
-        let mut due = Vec::new();
-        let mut more = false;
+        let mut look = Look { due: Vec::new(), more: false, at };
         for (id, kind, version) in rows {
             if let Some(dirty) = running.get_mut(&id) {
                 *dirty = true;
@@ -348,13 +361,13 @@ impl Engine {
             let Some(runner) = self.runner(id, &kind, version) else {
                 continue;
             };
-            if due.len() == room {
-                more = true;
+            if look.due.len() == room {
+                look.more = true;
                 break;
             }
-            due.push((id, Some(runner)));
+            look.due.push((id, Some(runner)));
         }
-        Ok((due, more))
+        Ok(look)
     }
 
     async fn prune(&self) {

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cloud_types::{Fault, WorkflowId};
+use cloud_types::{Fault, Timestamp, WorkflowId};
 use database::{Backend, Database, DatabaseError, JournalEntry, Origin, Tx};
 
 use crate::model::{Direction, Status, Turn, UNDO_ATTEMPTS, pause, turn};
@@ -27,7 +27,8 @@ pub(crate) enum Next {
     Leave,
 }
 
-/// Where a test may interfere with a step. Without tests there is nothing.
+/// What a test does to a step. Nobody interferes but tests.
+#[cfg_attr(not(feature = "test_support"), allow(dead_code))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Interference {
     /// Nothing happens.
@@ -57,10 +58,7 @@ pub(crate) struct Executor {
 /// Why a step's transaction is not stored.
 enum Stopped {
     /// The step itself failed.
-    Fault {
-        fault: Fault,
-        epoch: u64,
-    },
+    Fault { fault: Fault, epoch: u64 },
     /// The lease is somebody else's.
     LostLease,
     /// The database failed; the step runs again.
@@ -221,7 +219,8 @@ impl Executor {
                 let fault = Fault::timeout(format!(
                     "The work was not finished within {} ({reason}); it was given up while: {}. \
                      What had been done was undone.",
-                    spell(limit), row.view.sentence,
+                    spell(limit),
+                    row.view.sentence,
                 ));
                 return self.turn_around(tx, runner, &row, Some(fault)).await;
             }
@@ -295,7 +294,11 @@ impl Executor {
                 }
                 Direction::Undo if index > 0 => {
                     let to = self.moved(
-                        &row, &state, runner.steps()[index - 1], index - 1, Direction::Undo,
+                        &row,
+                        &state,
+                        runner.steps()[index - 1],
+                        index - 1,
+                        Direction::Undo,
                     );
                     self.write(tx, &row, epoch, "done", "", to).await?;
                     Ok((Next::Continue, epoch))
@@ -456,7 +459,7 @@ impl Executor {
             state,
             wait_event: None,
             keep_lease: false,
-            due_at: row.view.updated_at,
+            due_at: Timestamp(0),
             signals: row.signals,
         }
     }
@@ -516,18 +519,14 @@ impl Executor {
 
     /// The place of the row's step in this release's list.
     fn index(&self, runner: &dyn Runner, row: &WorkflowRow) -> Result<usize, Stopped> {
-        runner
-            .steps()
-            .iter()
-            .position(|label| label.name == row.view.step)
-            .ok_or_else(|| {
-                DatabaseError::Misuse(format!(
-                    "workflow {} of kind {} version {} is at step {}, which this release does \
+        runner.steps().iter().position(|label| label.name == row.view.step).ok_or_else(|| {
+            DatabaseError::Misuse(format!(
+                "workflow {} of kind {} version {} is at step {}, which this release does \
                      not have: its steps changed without a new version",
-                    row.view.id, row.view.kind, row.view.version, row.view.step
-                ))
-                .into()
-            })
+                row.view.id, row.view.kind, row.view.version, row.view.step
+            ))
+            .into()
+        })
     }
 
     /// Tells a step's own fault from a failure of the database that it passed on.
@@ -577,4 +576,3 @@ fn spell(limit: Duration) -> String {
         seconds => format!("{seconds} seconds"),
     }
 }
-

@@ -32,9 +32,9 @@ pub async fn start<W: Workflow>(
     start: Start<W::State>,
 ) -> Result<WorkflowId, DatabaseError> {
     let steps = workflow.steps();
-    let first = steps.first().ok_or_else(|| {
-        DatabaseError::Misuse(format!("workflow {} has no steps", W::KIND))
-    })?;
+    let first = steps
+        .first()
+        .ok_or_else(|| DatabaseError::Misuse(format!("workflow {} has no steps", W::KIND)))?;
     let id = WorkflowId::random();
     let now = tx.now();
     let (limit, _) = workflow.deadline();
@@ -68,7 +68,6 @@ pub async fn start<W: Workflow>(
         wait_event: None,
         signals: 0,
         due_at: now,
-        lease_owner: None,
         lease_epoch: 0,
     };
     store::insert(tx, &row).await?;

@@ -19,8 +19,6 @@ pub(crate) struct StepLabel {
 
 /// Runs the steps of one kind and version.
 pub(crate) trait Runner: Send + Sync {
-    fn kind(&self) -> &'static str;
-    fn version(&self) -> u32;
     fn steps(&self) -> &[StepLabel];
     /// Place of the step from which there is only forward.
     fn point_of_no_return(&self) -> Option<usize>;
@@ -70,16 +68,13 @@ impl<W: Workflow> Registered<W> {
         }
         let point_of_no_return = match workflow.point_of_no_return() {
             None => None,
-            Some(name) => Some(labels.iter().position(|label| label.name == name).ok_or_else(
-                || format!("workflow {} has no step {name} to be its point of no return", W::KIND),
-            )?),
+            Some(name) => {
+                Some(labels.iter().position(|label| label.name == name).ok_or_else(|| {
+                    format!("workflow {} has no step {name} to be its point of no return", W::KIND)
+                })?)
+            }
         };
-        Ok(Registered {
-            workflow,
-            steps,
-            labels,
-            point_of_no_return,
-        })
+        Ok(Registered { workflow, steps, labels, point_of_no_return })
     }
 }
 
@@ -89,14 +84,6 @@ fn unreadable(kind: &str, error: &serde_json::Error) -> Fault {
 }
 
 impl<W: Workflow> Runner for Registered<W> {
-    fn kind(&self) -> &'static str {
-        W::KIND
-    }
-
-    fn version(&self) -> u32 {
-        W::VERSION
-    }
-
     fn steps(&self) -> &[StepLabel] {
         &self.labels
     }

@@ -123,7 +123,8 @@ pub struct StepContext<'t> {
     pub request_id: String,
 }
 
-/// The body of a step.
+/// The body of a step: a closure that captures nothing (what it needs is in the workflow and the
+/// state), `|workflow, context, state| Box::pin(async move { Ok(Outcome::Done) })`.
 pub type StepFn<W> = for<'c, 't> fn(
     &'c W,
     &'c mut StepContext<'t>,
@@ -146,7 +147,8 @@ pub struct Step<W: Workflow> {
 }
 
 impl<W: Workflow> Step<W> {
-    /// A step that does nothing yet. `progress` (0 to 100) and `sentence` are what people see
+    /// A step that does nothing yet: `Step::<Self>::new(…)`, so that the closures that follow know
+    /// their types. `progress` (0 to 100) and `sentence` are what people see
     /// while it is under way.
     pub fn new(name: &'static str, progress: u8, sentence: &'static str) -> Self {
         Step {

@@ -1,9 +1,7 @@
 //! All SQL of the engine.
 
 use cloud_types::{Fault, Timestamp, WorkflowId};
-use database::{
-    Backend, DatabaseError, Migration, MigrationSet, Row, Tx, Value, params,
-};
+use database::{Backend, DatabaseError, Migration, MigrationSet, Row, Tx, Value, params};
 
 use crate::model::{Direction, Status, WorkflowView};
 
@@ -77,7 +75,6 @@ pub(crate) struct WorkflowRow {
     pub wait_event: Option<String>,
     pub signals: i64,
     pub due_at: Timestamp,
-    pub lease_owner: Option<String>,
     pub lease_epoch: u64,
 }
 
@@ -85,7 +82,7 @@ macro_rules! columns {
     () => {
         "id, kind, version, state, owner_kind, owner_id, project, request_id, actor, status, \
          direction, step_index, step, attempt, forward_only, progress, sentence, fault, \
-         cancel_requested, wait_event, signals, due_at, deadline, lease_owner, lease_epoch, \
+         cancel_requested, wait_event, signals, due_at, deadline, lease_epoch, \
          created_at, updated_at"
     };
 }
@@ -121,7 +118,6 @@ fn read(row: &Row) -> Result<WorkflowRow, DatabaseError> {
         wait_event: row.opt_text("wait_event")?,
         signals: row.int("signals")?,
         due_at: row.timestamp("due_at")?,
-        lease_owner: row.opt_text("lease_owner")?,
         lease_epoch: row.u64("lease_epoch")?,
     })
 }
@@ -162,12 +158,12 @@ pub(crate) async fn insert(tx: &mut Tx, row: &WorkflowRow) -> Result<(), Databas
     Ok(())
 }
 
-pub(crate) async fn get(tx: &mut Tx, id: &WorkflowId) -> Result<Option<WorkflowRow>, DatabaseError> {
+pub(crate) async fn get(
+    tx: &mut Tx,
+    id: &WorkflowId,
+) -> Result<Option<WorkflowRow>, DatabaseError> {
     let row = tx
-        .query_opt(
-            concat!("SELECT ", columns!(), " FROM workflows WHERE id = $1"),
-            &params![id],
-        )
+        .query_opt(concat!("SELECT ", columns!(), " FROM workflows WHERE id = $1"), &params![id])
         .await?;
     row.as_ref().map(read).transpose()
 }
@@ -219,11 +215,8 @@ pub(crate) async fn announce(tx: &mut Tx, event: &str) -> Result<(), DatabaseErr
 /// On PostgreSQL: waits for every transaction that fired `event` and has not ended.
 pub(crate) async fn barrier(tx: &mut Tx, event: &str) -> Result<(), DatabaseError> {
     if tx.backend() == Backend::Postgres {
-        tx.query(
-            "SELECT pg_advisory_xact_lock(7301, hashtext($1))::text AS held",
-            &params![event],
-        )
-        .await?;
+        tx.query("SELECT pg_advisory_xact_lock(7301, hashtext($1))::text AS held", &params![event])
+            .await?;
     }
     Ok(())
 }
@@ -291,18 +284,18 @@ pub(crate) async fn due(
             &params![now, limit],
         )
         .await?;
-    rows.iter()
-        .map(|row| Ok((row.parse("id")?, row.text("kind")?, row.u32("version")?)))
-        .collect()
+    rows.iter().map(|row| Ok((row.parse("id")?, row.text("kind")?, row.u32("version")?))).collect()
 }
 
-/// When the next one after now becomes due.
-pub(crate) async fn next_due(tx: &mut Tx) -> Result<Option<Timestamp>, DatabaseError> {
-    let now = tx.now();
+/// When the next one after a moment becomes due.
+pub(crate) async fn next_due(
+    tx: &mut Tx,
+    after: Timestamp,
+) -> Result<Option<Timestamp>, DatabaseError> {
     tx.query_one(
         "SELECT MIN(due_at) AS next FROM workflows
          WHERE status IN ('runnable', 'waiting') AND due_at > $1",
-        &params![now],
+        &params![after],
     )
     .await?
     .opt_timestamp("next")
@@ -466,13 +459,8 @@ pub(crate) async fn prune(
         .await?;
     for row in &rows {
         let id = row.text("id")?;
-        tx.execute(
-            "DELETE FROM workflow_steps WHERE workflow_id = $1",
-            &params![id],
-        )
-        .await?;
-        tx.execute("DELETE FROM workflows WHERE id = $1", &params![id])
-            .await?;
+        tx.execute("DELETE FROM workflow_steps WHERE workflow_id = $1", &params![id]).await?;
+        tx.execute("DELETE FROM workflows WHERE id = $1", &params![id]).await?;
     }
     Ok(rows.len() as u64)
 }
@@ -481,4 +469,3 @@ pub(crate) fn json(value: &impl serde::Serialize) -> Result<String, DatabaseErro
     serde_json::to_string(value)
         .map_err(|error| DatabaseError::Misuse(format!("cannot be written as JSON: {error}")))
 }
-

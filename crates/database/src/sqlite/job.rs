@@ -63,8 +63,9 @@ where
             )
             .into())
         })?;
-        poll_once(tx.finish_closure())
-            .unwrap_or_else(|| Err(DatabaseError::Misuse("the end of a transaction waited".to_owned())))?;
+        poll_once(tx.finish_closure()).unwrap_or_else(|| {
+            Err(DatabaseError::Misuse("the end of a transaction waited".to_owned()))
+        })?;
         Ok(value)
     }
 }
