@@ -1,2 +1,6 @@
-//! Storage: images now; volumes and objects later.
+//! Storage: images in the zone. Volumes and objects have their place here when they come.
+
 pub mod image;
+mod migrations;
+
+pub use migrations::MIGRATIONS;
