@@ -17,6 +17,7 @@ pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn std::future::Future<Output = T
 
 pub mod config;
 pub mod edges;
+pub mod guest_data;
 pub mod hypervisor;
 pub mod links;
 pub mod open_vswitch;
