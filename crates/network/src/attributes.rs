@@ -143,7 +143,10 @@ impl Attributes {
         self.take(name)
             .map(|value| {
                 as_bool(&value).ok_or_else(|| {
-                    invalid_attribute(name, format!("'{}' cannot be converted to boolean", plain(&value)))
+                    invalid_attribute(
+                        name,
+                        format!("'{}' cannot be converted to boolean", plain(&value)),
+                    )
                 })
             })
             .transpose()
@@ -189,9 +192,9 @@ impl Attributes {
         let tenant = self.id::<ProjectId>("tenant_id")?;
         let project = self.id::<ProjectId>("project_id")?;
         match (tenant, project) {
-            (Some(tenant), Some(project)) if tenant != project => Err(http_bad_request(
-                "'project_id' and 'tenant_id' do not match",
-            )),
+            (Some(tenant), Some(project)) if tenant != project => {
+                Err(http_bad_request("'project_id' and 'tenant_id' do not match"))
+            }
             (tenant, project) => Ok(project.or(tenant)),
         }
     }
@@ -293,7 +296,8 @@ pub fn as_net(name: &str, value: &Value) -> Result<IpNet, Fault> {
 
 /// An Ethernet address inside a body; group addresses are refused.
 pub fn as_mac(name: &str, value: &Value) -> Result<MacAddress, Fault> {
-    let parsed = value.as_str().and_then(|text| text.to_ascii_lowercase().replace('-', ":").parse().ok());
+    let parsed =
+        value.as_str().and_then(|text| text.to_ascii_lowercase().replace('-', ":").parse().ok());
     match parsed {
         Some(mac) if MacAddress::is_multicast(mac) || mac.0 == [0; 6] => {
             Err(invalid_attribute(name, format!("'{mac}' is not a unicast MAC address")))
@@ -336,10 +340,7 @@ mod tests {
     #[test]
     fn two_spellings_of_the_owner_must_agree() {
         let of = |body| Attributes::single(json!({ "x": body }), "x", Verb::Create).unwrap();
-        assert_eq!(
-            of(json!({"tenant_id": "p1"})).project().unwrap().unwrap().as_str(),
-            "p1"
-        );
+        assert_eq!(of(json!({"tenant_id": "p1"})).project().unwrap().unwrap().as_str(), "p1");
         assert!(of(json!({"tenant_id": "p1", "project_id": "p2"})).project().is_err());
     }
 

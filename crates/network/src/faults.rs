@@ -140,8 +140,6 @@ pub fn marker_not_found(kind: &str, marker: &str) -> Fault {
 
 /// 403 in Neutron's wording, for an attribute that only operators may set.
 pub fn attribute_forbidden(operation: &str, attribute: &str) -> Fault {
-    Fault::forbidden(format!(
-        "({operation} and {operation}:{attribute}) is disallowed by policy"
-    ))
-    .named("PolicyNotAuthorized")
+    Fault::forbidden(format!("({operation} and {operation}:{attribute}) is disallowed by policy"))
+        .named("PolicyNotAuthorized")
 }

@@ -32,6 +32,10 @@ mod quota;
 mod security_group;
 mod subnet;
 mod tag;
+#[cfg(test)]
+mod test_support;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

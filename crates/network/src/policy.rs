@@ -18,7 +18,11 @@ const ADMIN: &str = "rule:admin";
 /// The rules of the network service. For rules about one attribute of a port, the target is the
 /// owner of the port's network.
 pub const POLICY: &[PolicyRule] = &[
-    rule("network:all_projects", "rule:admin or rule:service or rule:system_reader", "See what every project has."),
+    rule(
+        "network:all_projects",
+        "rule:admin or rule:service or rule:system_reader",
+        "See what every project has.",
+    ),
     rule("network:networks:get", READ, "List and show networks."),
     rule("network:networks:create", WRITE, "Create a network."),
     rule("network:networks:create:shared", ADMIN, "Create a network that every project may use."),
@@ -32,15 +36,27 @@ pub const POLICY: &[PolicyRule] = &[
     rule("network:ports:get", READ, "List and show ports."),
     rule("network:ports:get:binding", "rule:admin or rule:service", "See where a port lives."),
     rule("network:ports:create", WRITE, "Create a port."),
-    rule("network:ports:create:device_owner", WRITE, "Create a port whose owner is part of the network itself (network:…)."),
+    rule(
+        "network:ports:create:device_owner",
+        WRITE,
+        "Create a port whose owner is part of the network itself (network:…).",
+    ),
     rule("network:ports:create:access", ADMIN, "Plug a network into a namespace of a host."),
     rule("network:ports:create:mac_address", WRITE, "Choose a port's MAC address."),
     rule("network:ports:create:fixed_ips:ip_address", WRITE, "Choose a port's address."),
-    rule("network:ports:create:port_security_enabled", WRITE, "Create a port without anti-spoofing."),
+    rule(
+        "network:ports:create:port_security_enabled",
+        WRITE,
+        "Create a port without anti-spoofing.",
+    ),
     rule("network:ports:create:allowed_address_pairs", WRITE, "Let a port use more addresses."),
     rule("network:ports:create:binding", "rule:admin or rule:service", "Say where a port lives."),
     rule("network:ports:update", WRITE, "Change a port."),
-    rule("network:ports:update:mac_address", "rule:admin or rule:service", "Change a port's MAC address."),
+    rule(
+        "network:ports:update:mac_address",
+        "rule:admin or rule:service",
+        "Change a port's MAC address.",
+    ),
     rule("network:ports:delete", WRITE, "Delete a port."),
     rule("network:security_groups:get", READ, "List and show security groups."),
     rule("network:security_groups:create", WRITE, "Create a security group."),

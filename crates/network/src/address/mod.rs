@@ -16,3 +16,5 @@
 pub mod model;
 pub mod service;
 pub mod store;
+#[cfg(test)]
+mod tests;

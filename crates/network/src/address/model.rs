@@ -181,10 +181,7 @@ mod tests {
         let cidr: IpNet = "10.0.0.0/29".parse().unwrap();
         let range = |a: &str, b: &str| Pool { start: ip(a), end: ip(b) };
         assert_eq!(default_pools(&cidr, None), [range("10.0.0.1", "10.0.0.6")]);
-        assert_eq!(
-            default_pools(&cidr, Some(ip("10.0.0.1"))),
-            [range("10.0.0.2", "10.0.0.6")]
-        );
+        assert_eq!(default_pools(&cidr, Some(ip("10.0.0.1"))), [range("10.0.0.2", "10.0.0.6")]);
         assert_eq!(
             default_pools(&cidr, Some(ip("10.0.0.3"))),
             [range("10.0.0.1", "10.0.0.2"), range("10.0.0.4", "10.0.0.6")]

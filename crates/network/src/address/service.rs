@@ -5,9 +5,7 @@ use std::net::IpAddr;
 use cloud_types::{Fault, MacAddress, NetworkId, PortId, SubnetId};
 use database::Tx;
 
-use super::model::{
-    first_gap, from_key, is_usable, key, slaac_address, successor,
-};
+use super::model::{first_gap, from_key, is_usable, key, slaac_address, successor};
 use super::store;
 use crate::faults;
 use crate::port::model::FixedIpWish;
@@ -194,9 +192,7 @@ pub async fn allocate_wishes(
             Some(ip) => kept.contains(&(subnet.id, ip)).then_some(ip),
             None => kept
                 .iter()
-                .find(|(id, ip)| {
-                    *id == subnet.id && !given.iter().any(|(_, _, other)| other == ip)
-                })
+                .find(|(id, ip)| *id == subnet.id && !given.iter().any(|(_, _, other)| other == ip))
                 .map(|(_, ip)| *ip),
         };
         let ip = match (again, exact) {
@@ -236,11 +232,7 @@ fn automatic_address(
     }
 }
 
-fn find_subnet(
-    subnets: &[SubnetRow],
-    wish: &FixedIpWish,
-    to: &Receiver,
-) -> Result<usize, Fault> {
+fn find_subnet(subnets: &[SubnetRow], wish: &FixedIpWish, to: &Receiver) -> Result<usize, Fault> {
     match (wish.subnet, wish.ip) {
         (Some(id), ip) => {
             let at = subnets.iter().position(|subnet| subnet.id == id).ok_or_else(|| {
@@ -278,4 +270,3 @@ pub async fn release(
     }
     Ok(())
 }
-

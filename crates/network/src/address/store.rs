@@ -143,12 +143,7 @@ pub async fn release(
         "INSERT INTO released_addresses (subnet_id, ip_key, released_at, port_id) \
          VALUES ($1, $2, $3, $4) ON CONFLICT (subnet_id, ip_key) \
          DO UPDATE SET released_at = excluded.released_at, port_id = excluded.port_id",
-        &params![
-            subnet,
-            key(ip),
-            now,
-            waits_for.map(|id| id.to_string()).unwrap_or_default()
-        ],
+        &params![subnet, key(ip), now, waits_for.map(|id| id.to_string()).unwrap_or_default()],
     )
     .await?;
     Ok(())

@@ -4,9 +4,7 @@ use axum::extract::State;
 use cloud_types::{Fault, Timestamp};
 use host_documents::Host;
 use serde_json::{Value, json};
-use service_kit::{
-    Access, ApiResult, Ctx, Filters, Json, Method, Path, Routes, Service,
-};
+use service_kit::{Access, ApiResult, Ctx, Filters, Json, Method, Path, Routes, Service};
 
 use crate::Network;
 use crate::listing::api::{one, short_list};

@@ -24,9 +24,6 @@ impl Network {
     }
 
     async fn hosts(&self) -> Result<Vec<Host>, Fault> {
-        self.kit
-            .db
-            .read(|tx| Box::pin(async move { Ok::<_, Fault>(hosts::list(tx).await?) }))
-            .await
+        self.kit.db.read(|tx| Box::pin(async move { Ok::<_, Fault>(hosts::list(tx).await?) })).await
     }
 }

@@ -66,8 +66,7 @@ impl Batch {
                 }
                 Change::Tombstone(waiting) => {
                     // A host that was never told has nothing to confirm.
-                    if let Some(generation) =
-                        documents::put_tombstone(tx, &host, kind, &id).await?
+                    if let Some(generation) = documents::put_tombstone(tx, &host, kind, &id).await?
                     {
                         for numbered in &waiting {
                             numbers::wait_for(tx, numbered, &host, kind, &id, generation).await?;
@@ -252,11 +251,8 @@ pub async fn refresh_all_ports(tx: &mut Tx, network: &NetworkId) -> Result<(), F
 
 /// The network's document on every host that has one: its subnets changed.
 pub async fn refresh_network(tx: &mut Tx, network: &NetworkId) -> Result<(), Fault> {
-    let hosts: Vec<HostId> = ports::hosts_of_network(tx, network)
-        .await?
-        .into_iter()
-        .map(|(host, _)| host)
-        .collect();
+    let hosts: Vec<HostId> =
+        ports::hosts_of_network(tx, network).await?.into_iter().map(|(host, _)| host).collect();
     if hosts.is_empty() {
         return Ok(());
     }
@@ -271,9 +267,8 @@ async fn put_network(
     network: &NetworkId,
     hosts: &[HostId],
 ) -> Result<(), Fault> {
-    let row = networks::get(tx, network)
-        .await?
-        .ok_or_else(|| faults::network_not_found(network))?;
+    let row =
+        networks::get(tx, network).await?.ok_or_else(|| faults::network_not_found(network))?;
     let spec = network_spec(&row, &subnets::of_network(tx, network).await?);
     for host in hosts {
         batch.put(*host, DocumentKind::Network, network, &spec)?;

@@ -1,1 +1,297 @@
-//! Documents reach the hosts concerned and no others.
+//! Documents reach the hosts concerned and no others; numbers and addresses rest until every host
+//! has let go of them.
+
+use cloud_types::{Fault, ServerId};
+use host_protocol::{Attachment, DocumentKind, NeighbourSpec, NetworkSpec, PortSpec, SecurityRule};
+use serde_json::json;
+
+use crate::NicRequest;
+use crate::test_support::{Cloud, address, id};
+
+fn remotes(spec: &PortSpec) -> Vec<String> {
+    let mut found: Vec<String> = spec
+        .security_rules
+        .iter()
+        .filter(|rule: &&SecurityRule| !rule.ipv6)
+        .filter_map(|rule| rule.remote.as_ref())
+        .flatten()
+        .map(ToString::to_string)
+        .collect();
+    found.sort();
+    found
+}
+
+#[tokio::test]
+async fn two_hosts_hear_of_each_others_ports_and_a_third_of_none() {
+    let cloud = Cloud::new().await;
+    let (a, b, c) =
+        (cloud.host("a", "l2").await, cloud.host("b", "l2").await, cloud.host("c", "l2").await);
+    let (network, _) = cloud.network_with("10.0.0.0/24").await;
+    let (_, on_a) = cloud.boot(network, &a).await;
+    assert!(cloud.documents(&b, DocumentKind::Network).await.is_empty());
+    let (_, on_b) = cloud.boot(network, &b).await;
+
+    for (host, own, other) in [(&a, &on_a, &on_b), (&b, &on_b, &on_a)] {
+        let networks: Vec<NetworkSpec> = cloud.specs(host, DocumentKind::Network).await;
+        assert_eq!(networks.len(), 1);
+        assert_eq!(networks[0].mtu, 1500);
+        assert_eq!(networks[0].subnets.len(), 1);
+        let ports: Vec<PortSpec> = cloud.specs(host, DocumentKind::Port).await;
+        assert_eq!(ports.len(), 1);
+        assert_eq!(ports[0].port_id, own.id.to_string());
+        assert_eq!(ports[0].hostname, "web-1");
+        assert_eq!(ports[0].attachment, Attachment::Tap);
+        assert!(ports[0].port_number >= 1);
+        // The default group lets its members in: both, whichever was bound first.
+        let mut wanted =
+            [on_a.fixed_ips[0].1, on_b.fixed_ips[0].1].map(|ip| format!("{ip}/32")).to_vec();
+        wanted.sort();
+        assert_eq!(remotes(&ports[0]), wanted);
+        let neighbours: Vec<NeighbourSpec> = cloud.specs(host, DocumentKind::Neighbour).await;
+        assert_eq!(neighbours.len(), 1);
+        assert_eq!(neighbours[0].port_id, other.id.to_string());
+        assert_eq!(neighbours[0].ips, [other.fixed_ips[0].1]);
+    }
+    for kind in [DocumentKind::Network, DocumentKind::Port, DocumentKind::Neighbour] {
+        assert!(cloud.documents(&c, kind).await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn the_last_port_takes_network_and_neighbours_with_it() {
+    let cloud = Cloud::new().await;
+    let (a, b) = (cloud.host("a", "l2").await, cloud.host("b", "l2").await);
+    let (network, _) = cloud.network_with("10.0.0.0/24").await;
+    let (first, _) = cloud.boot(network, &a).await;
+    let (second, _) = cloud.boot(network, &a).await;
+    let (_, stays) = cloud.boot(network, &b).await;
+    cloud.release(first).await;
+    assert_eq!(cloud.specs::<NetworkSpec>(&a, DocumentKind::Network).await.len(), 1);
+    assert_eq!(cloud.specs::<NeighbourSpec>(&b, DocumentKind::Neighbour).await.len(), 1);
+    cloud.release(second).await;
+    for kind in [DocumentKind::Network, DocumentKind::Port, DocumentKind::Neighbour] {
+        let left = cloud.documents(&a, kind).await;
+        assert!(!left.is_empty() && left.iter().all(|document| document.tombstone), "{kind}");
+    }
+    assert!(cloud.specs::<NeighbourSpec>(&b, DocumentKind::Neighbour).await.is_empty());
+    let ports: Vec<PortSpec> = cloud.specs(&b, DocumentKind::Port).await;
+    assert_eq!(remotes(&ports[0]), [format!("{}/32", stays.fixed_ips[0].1)]);
+}
+
+#[tokio::test]
+async fn saying_the_same_again_changes_no_document() {
+    let cloud = Cloud::new().await;
+    let (a, b) = (cloud.host("a", "l2").await, cloud.host("b", "l2").await);
+    let (network, subnet) = cloud.network_with("10.0.0.0/24").await;
+    let (_, port) = cloud.boot(network, &a).await;
+    cloud.boot(network, &b).await;
+    let kinds = [DocumentKind::Network, DocumentKind::Port, DocumentKind::Neighbour];
+    let mut before = Vec::new();
+    for kind in kinds {
+        before.extend(cloud.documents(&a, kind).await);
+        before.extend(cloud.documents(&b, kind).await);
+    }
+    cloud.bind(port.id, &a).await.unwrap();
+    let body = Some(json!({"subnet": {"description": "x"}}));
+    assert_eq!(cloud.call("alice", "PUT", &format!("/v2.0/subnets/{subnet}"), body).await.0, 200);
+    let mut after = Vec::new();
+    for kind in kinds {
+        after.extend(cloud.documents(&a, kind).await);
+        after.extend(cloud.documents(&b, kind).await);
+    }
+    assert_eq!(before, after);
+    let body = Some(json!({"subnet": {"dns_nameservers": ["10.0.0.2"]}}));
+    cloud.call("alice", "PUT", &format!("/v2.0/subnets/{subnet}"), body).await;
+    let networks: Vec<NetworkSpec> = cloud.specs(&b, DocumentKind::Network).await;
+    assert_eq!(networks[0].subnets[0].dns_nameservers.len(), 1);
+}
+
+#[tokio::test]
+async fn a_changed_rule_reaches_the_ports_of_its_group_and_no_others() {
+    let cloud = Cloud::new().await;
+    let a = cloud.host("a", "l2").await;
+    let (network, _) = cloud.network_with("10.0.0.0/24").await;
+    let group = cloud
+        .make("alice", "/v2.0/security-groups", "security_group", json!({"name": "web"}))
+        .await;
+    let server = ServerId::random();
+    let nic = NicRequest { network: Some(network), ..NicRequest::default() };
+    let inside = cloud.prepare(server, vec![nic], &["web"]).await.unwrap().remove(0);
+    cloud.bind(inside.id, &a).await.unwrap();
+    let (_, outside) = cloud.boot(network, &a).await;
+    let generations = |documents: Vec<host_protocol::Document>| {
+        let of = |port: &crate::Port| {
+            documents.iter().find(|d| d.id == port.id.to_string()).map(|d| d.generation).unwrap()
+        };
+        (of(&inside), of(&outside))
+    };
+    let before = generations(cloud.documents(&a, DocumentKind::Port).await);
+    let rule = cloud
+        .make(
+            "alice",
+            "/v2.0/security-group-rules",
+            "security_group_rule",
+            json!({"security_group_id": id(&group), "direction": "ingress", "protocol": "tcp",
+                   "port_range_min": 22, "port_range_max": 22, "remote_ip_prefix": "192.0.2.7/24"}),
+        )
+        .await;
+    assert_eq!(rule["normalized_cidr"], "192.0.2.0/24");
+    let after = generations(cloud.documents(&a, DocumentKind::Port).await);
+    assert!(after.0 > before.0, "the member's document is new");
+    assert_eq!(after.1, before.1, "the other's is not");
+    let specs: Vec<PortSpec> = cloud.specs(&a, DocumentKind::Port).await;
+    let spec = specs.iter().find(|spec| spec.port_id == inside.id.to_string()).unwrap();
+    let opened = spec.security_rules.iter().find(|rule| rule.port_min == Some(22)).unwrap();
+    assert_eq!(opened.protocol, Some(6));
+    assert_eq!(opened.remote.as_ref().unwrap()[0].to_string(), "192.0.2.0/24");
+    let path = format!("/v2.0/security-group-rules/{}", id(&rule));
+    assert_eq!(cloud.call("alice", "DELETE", &path, None).await.0, 204);
+    let specs: Vec<PortSpec> = cloud.specs(&a, DocumentKind::Port).await;
+    assert!(specs.iter().all(|s| s.security_rules.iter().all(|r| r.port_min != Some(22))));
+}
+
+#[tokio::test]
+async fn a_number_and_an_address_rest_until_every_host_has_let_go() {
+    let cloud = Cloud::new().await;
+    let (a, b) = (cloud.host("a", "l2").await, cloud.host("b", "l2").await);
+    // Four usable addresses: gateway, and three for ports.
+    let (network, subnet) = cloud.network_with("10.0.0.0/29").await;
+    let (server, port) = cloud.boot(network, &a).await;
+    cloud.boot(network, &b).await;
+    let ip = port.fixed_ips[0].1;
+    cloud.release(server).await;
+
+    let again = json!({"network_id": network,
+        "fixed_ips": [{"subnet_id": subnet, "ip_address": ip.to_string()}]});
+    let wanted = Some(json!({ "port": again.clone() }));
+    let taken = "IpAddressAlreadyAllocated";
+    cloud.refused("alice", "POST", "/v2.0/ports", wanted.clone(), 409, taken).await;
+    cloud.report(&a, DocumentKind::Port, &port.id.to_string()).await;
+    cloud.refused("alice", "POST", "/v2.0/ports", wanted.clone(), 409, taken).await;
+    let count = || async {
+        cloud
+            .transact(|tx| {
+                Box::pin(async move {
+                    let rows = tx.query("SELECT number FROM locator_numbers", &[]).await?;
+                    Ok::<_, Fault>(rows.len())
+                })
+            })
+            .await
+            .unwrap()
+    };
+    // The network's, the other port's, and the quarantined one.
+    assert_eq!(count().await, 3);
+    cloud.report(&b, DocumentKind::Neighbour, &port.id.to_string()).await;
+    assert_eq!(count().await, 2);
+    let port = cloud.make("alice", "/v2.0/ports", "port", again).await;
+    assert_eq!(address(&port), ip);
+}
+
+#[tokio::test]
+async fn a_lost_host_is_waited_for_until_an_operator_says_so() {
+    let cloud = Cloud::new().await;
+    let a = cloud.host("a", "l2").await;
+    let (network, subnet) = cloud.network_with("10.0.0.0/24").await;
+    let (server, port) = cloud.boot(network, &a).await;
+    cloud.release(server).await;
+    let ip = port.fixed_ips[0].1.to_string();
+    let body = json!({"port": {"network_id": network,
+        "fixed_ips": [{"subnet_id": subnet, "ip_address": ip}]}});
+    let taken = "IpAddressAlreadyAllocated";
+    cloud.refused("alice", "POST", "/v2.0/ports", Some(body.clone()), 409, taken).await;
+    let (service, host) = (cloud.network.clone(), a.id);
+    cloud
+        .transact(move |tx| {
+            let service = service.clone();
+            Box::pin(async move { service.forget_host(tx, &host).await })
+        })
+        .await
+        .unwrap();
+    assert_eq!(cloud.call("alice", "POST", "/v2.0/ports", Some(body)).await.0, 201);
+}
+
+#[tokio::test]
+async fn a_port_is_active_when_its_host_says_so_and_only_that_host() {
+    let cloud = Cloud::new().await;
+    let (a, b) = (cloud.host("a", "l2").await, cloud.host("b", "l2").await);
+    let (network, _) = cloud.network_with("10.0.0.0/24").await;
+    let (_, port) = cloud.boot(network, &a).await;
+    cloud.boot(network, &b).await;
+    let path = format!("/v2.0/ports/{}", port.id);
+    cloud.report(&b, DocumentKind::Neighbour, &port.id.to_string()).await;
+    assert_eq!(cloud.get("alice", &path).await["port"]["status"], "DOWN");
+    cloud.report_all(&a).await;
+    let shown = cloud.get("alice", &path).await["port"].clone();
+    assert_eq!(shown["status"], "ACTIVE");
+    assert_eq!(shown["device_owner"], "compute:zone-1");
+    assert!(shown.get("binding:host_id").is_none(), "where it lives is for operators");
+    assert_eq!(cloud.get("admin", &path).await["port"]["binding:host_id"], "a");
+}
+
+#[tokio::test]
+async fn an_operators_port_is_plugged_in_at_once_and_leaves_when_deleted() {
+    let cloud = Cloud::new().await;
+    let a = cloud.host("a", "l2").await;
+    let (network, _) = cloud.network_with("10.0.0.0/24").await;
+    let body = json!({"network_id": network, "device_owner": "meridian:access",
+        "binding:host_id": "a"});
+    let refused = Some(json!({ "port": body.clone() }));
+    cloud.refused("alice", "POST", "/v2.0/ports", refused, 403, "PolicyNotAuthorized").await;
+    let port = cloud.make("admin", "/v2.0/ports", "port", body).await;
+    assert_eq!(port["binding:vif_type"], "ovs");
+    let specs: Vec<PortSpec> = cloud.specs(&a, DocumentKind::Port).await;
+    let name = format!("mer-{}", &network.to_string()[..8]);
+    assert_eq!(specs[0].attachment, Attachment::Namespace { name });
+    assert_eq!(specs[0].server_id, None);
+    // It does not keep its network from being deleted, and goes with it.
+    let path = format!("/v2.0/networks/{network}");
+    assert_eq!(cloud.call("alice", "DELETE", &path, None).await.0, 204);
+    assert!(cloud.documents(&a, DocumentKind::Port).await.iter().all(|d| d.tombstone));
+    let unknown = json!({"port": {"network_id": cloud.network_with("10.0.1.0/24").await.0,
+        "device_owner": "meridian:access", "binding:host_id": "nowhere"}});
+    cloud.refused("admin", "POST", "/v2.0/ports", Some(unknown), 400, "HTTPBadRequest").await;
+}
+
+#[tokio::test]
+async fn a_network_does_not_span_l2_domains() {
+    let cloud = Cloud::new().await;
+    let (a, far) = (cloud.host("a", "l2").await, cloud.host("far", "other").await);
+    let (network, _) = cloud.network_with("10.0.0.0/24").await;
+    let (_, port) = cloud.boot(network, &a).await;
+    let nic = NicRequest { network: Some(network), ..NicRequest::default() };
+    let second = cloud.prepare(ServerId::random(), vec![nic], &[]).await.unwrap().remove(0);
+    let fault = cloud.bind(second.id, &far).await.unwrap_err();
+    assert_eq!(fault.name.as_deref(), Some("PortBindingFailed"));
+    let (service, ids) = (cloud.network.clone(), [port.id, second.id]);
+    let domain = cloud
+        .transact(move |tx| {
+            let service = service.clone();
+            Box::pin(async move { service.l2_domain_of_ports(tx, &ids).await })
+        })
+        .await
+        .unwrap();
+    assert_eq!(domain.as_deref(), Some("l2"));
+}
+
+#[tokio::test]
+async fn a_changed_port_is_news_for_its_neighbours() {
+    let cloud = Cloud::new().await;
+    let (a, b) = (cloud.host("a", "l2").await, cloud.host("b", "l2").await);
+    let (network, subnet) = cloud.network_with("10.0.0.0/24").await;
+    let (_, port) = cloud.boot(network, &a).await;
+    cloud.boot(network, &b).await;
+    let body = json!({"port": {
+        "fixed_ips": [{"subnet_id": subnet, "ip_address": "10.0.0.77"}],
+        "allowed_address_pairs": [{"ip_address": "10.0.0.200"}],
+    }});
+    let (status, answer) =
+        cloud.call("alice", "PUT", &format!("/v2.0/ports/{}", port.id), Some(body)).await;
+    assert_eq!(status, 200, "{answer}");
+    let neighbours: Vec<NeighbourSpec> = cloud.specs(&b, DocumentKind::Neighbour).await;
+    assert_eq!(neighbours[0].ips, ["10.0.0.77".parse::<std::net::IpAddr>().unwrap()]);
+    assert_eq!(neighbours[0].allowed_address_pairs[0].0.to_string(), "10.0.0.200/32");
+    let ports: Vec<PortSpec> = cloud.specs(&b, DocumentKind::Port).await;
+    let seen = remotes(&ports[0]);
+    assert!(seen.contains(&"10.0.0.77/32".into()) && seen.contains(&"10.0.0.200/32".into()));
+    assert!(!seen.contains(&format!("{}/32", port.fixed_ips[0].1)), "{seen:?}");
+}

@@ -45,11 +45,7 @@ pub fn one(key: &str, item: Value, filters: &Filters) -> Value {
 
 /// The answer to a POST: one resource, or as many as were sent.
 pub fn made(key: &str, collection: &str, mut items: Vec<Value>, bulk: bool) -> Value {
-    if bulk {
-        json!({ collection: items })
-    } else {
-        json!({ key: items.pop() })
-    }
+    if bulk { json!({ collection: items }) } else { json!({ key: items.pop() }) }
 }
 
 /// `{"ports": [...], "ports_links": [...]}`. `path` is the collection's, below the service.
@@ -125,9 +121,7 @@ pub fn short_list(
     };
     for (name, value) in filters.0.iter().filter(|(name, _)| !CONTROL.contains(&name.as_str())) {
         if items.iter().all(|item| item.get(name).is_none()) && !items.is_empty() {
-            return Err(http_bad_request(format!(
-                "['{name}'] is invalid attribute for filtering"
-            )));
+            return Err(http_bad_request(format!("['{name}'] is invalid attribute for filtering")));
         }
         items.retain(|item| text(item, name).eq_ignore_ascii_case(value));
     }
@@ -139,7 +133,8 @@ pub fn short_list(
     let reverse = filters.get("page_reverse").is_some_and(|text| text.eq_ignore_ascii_case("true"));
     if let Some(marker) = filters.get("marker") {
         let at = items.iter().position(|item| text(item, id) == marker);
-        let at = at.ok_or_else(|| http_bad_request(format!("The marker {marker} is not in the list")))?;
+        let at =
+            at.ok_or_else(|| http_bad_request(format!("The marker {marker} is not in the list")))?;
         items = if reverse { items.drain(..at).collect() } else { items.split_off(at + 1) };
     }
     let limit = filters.parsed::<usize>("limit")?.filter(|limit| *limit > 0);

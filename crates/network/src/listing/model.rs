@@ -120,7 +120,9 @@ impl ListQuery {
         for (name, value) in pairs {
             match name.as_str() {
                 "fields" => {
-                    query.fields.extend(value.split(',').filter(|f| !f.is_empty()).map(str::to_owned));
+                    query
+                        .fields
+                        .extend(value.split(',').filter(|f| !f.is_empty()).map(str::to_owned));
                 }
                 "sort_key" => keys.push(value.as_str()),
                 "sort_dir" => directions.push(value.as_str()),

@@ -54,7 +54,9 @@ impl Conditions {
                 let ranges: Vec<String> = wanted
                     .iter()
                     .filter_map(|value| match value {
-                        FilterValue::Int(from) => Some((self.bind(*from), self.bind(from + 999_999))),
+                        FilterValue::Int(from) => {
+                            Some((self.bind(*from), self.bind(from + 999_999)))
+                        }
                         FilterValue::Text(_) => None,
                     })
                     .map(|(from, to)| format!("{expression} BETWEEN {from} AND {to}"))
@@ -87,9 +89,12 @@ impl Conditions {
         };
         let (all, any) = (each(&wanted.all), each(&wanted.any));
         let (not_all, not_any) = (each(&wanted.not_all), each(&wanted.not_any));
-        for (clauses, word, negated) in
-            [(all, " AND ", false), (any, " OR ", false), (not_all, " AND ", true), (not_any, " OR ", true)]
-        {
+        for (clauses, word, negated) in [
+            (all, " AND ", false),
+            (any, " OR ", false),
+            (not_all, " AND ", true),
+            (not_any, " OR ", true),
+        ] {
             if !clauses.is_empty() {
                 let joined = clauses.join(word);
                 self.and(if negated { format!("NOT ({joined})") } else { joined });

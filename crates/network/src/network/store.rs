@@ -72,10 +72,7 @@ pub async fn list(
 
 /// The networks that a server of the project may be put on when it names none: its own, then
 /// those shared with it.
-pub async fn available(
-    tx: &mut Tx,
-    project: &ProjectId,
-) -> Result<Vec<NetworkRow>, DatabaseError> {
+pub async fn available(tx: &mut Tx, project: &ProjectId) -> Result<Vec<NetworkRow>, DatabaseError> {
     let rows = tx
         .query(
             "SELECT * FROM networks WHERE project_id = $1 OR shared = 1 \

@@ -149,10 +149,7 @@ fn read_change(body: &mut Attributes) -> Result<PortChange, Fault> {
         description: body.string("description", DESCRIPTION_MAX)?,
         admin_state_up: body.boolean("admin_state_up")?,
         mac: mac.map(|value| as_mac("mac_address", &value)).transpose()?,
-        fixed_ips: body
-            .take("fixed_ips")
-            .map(|value| read_fixed_ips(&value))
-            .transpose()?,
+        fixed_ips: body.take("fixed_ips").map(|value| read_fixed_ips(&value)).transpose()?,
         device_id: body.string("device_id", NAME_MAX)?,
         device_owner: body.string("device_owner", NAME_MAX)?,
         security_groups: if body.has("security_groups") {

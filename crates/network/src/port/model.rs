@@ -248,9 +248,11 @@ pub fn read_fixed_ips(value: &Value) -> Result<Vec<FixedIpWish>, Fault> {
         }
         let subnet = match map.get("subnet_id") {
             None | Some(Value::Null) => None,
-            Some(value) => Some(value.as_str().and_then(|id| id.parse().ok()).ok_or_else(|| {
-                invalid_attribute(name, format!("'{}' is not a valid UUID", plain(value)))
-            })?),
+            Some(value) => {
+                Some(value.as_str().and_then(|id| id.parse().ok()).ok_or_else(|| {
+                    invalid_attribute(name, format!("'{}' is not a valid UUID", plain(value)))
+                })?)
+            }
         };
         let ip = match map.get("ip_address") {
             None | Some(Value::Null) => None,
@@ -262,7 +264,10 @@ pub fn read_fixed_ips(value: &Value) -> Result<Vec<FixedIpWish>, Fault> {
         if ip.is_some() && wishes.iter().any(|wish| wish.ip == ip) {
             return Err(invalid_attribute(
                 name,
-                format!("Duplicate IP address '{}'", ip.map(|ip| ip.to_string()).unwrap_or_default()),
+                format!(
+                    "Duplicate IP address '{}'",
+                    ip.map(|ip| ip.to_string()).unwrap_or_default()
+                ),
             ));
         }
         wishes.push(FixedIpWish { subnet, ip });
@@ -322,11 +327,7 @@ pub fn pair_address(net: &IpNet) -> String {
 }
 
 /// Settles what port security and the rest of a port say together.
-pub fn check_port_security(
-    enabled: bool,
-    has_groups: bool,
-    has_pairs: bool,
-) -> Result<(), Fault> {
+pub fn check_port_security(enabled: bool, has_groups: bool, has_pairs: bool) -> Result<(), Fault> {
     if enabled {
         return Ok(());
     }

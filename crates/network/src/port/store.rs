@@ -37,8 +37,7 @@ pub const COLUMNS: &[Column] = &[
 /// Filters that are not a column.
 pub const SPECIAL: &[&str] = &["fixed_ips", "security_groups", "security_group_ids"];
 
-const SELECT: &str =
-    "SELECT p.*, n.mtu AS network_mtu, n.admin_state_up AS network_up FROM ports p \
+const SELECT: &str = "SELECT p.*, n.mtu AS network_mtu, n.admin_state_up AS network_up FROM ports p \
      JOIN networks n ON n.id = p.network_id";
 
 /// A condition on `fixed_ips`, already read.
@@ -261,10 +260,7 @@ pub async fn hosts_of_network(
 }
 
 /// The ports of the servers, NIC by NIC.
-pub async fn of_servers(
-    tx: &mut Tx,
-    servers: &[ServerId],
-) -> Result<Vec<Port>, DatabaseError> {
+pub async fn of_servers(tx: &mut Tx, servers: &[ServerId]) -> Result<Vec<Port>, DatabaseError> {
     let mut found = Vec::new();
     for chunk in servers.chunks(500) {
         let mut conditions = Conditions::default();

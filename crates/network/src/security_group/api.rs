@@ -245,9 +245,7 @@ fn read_rule(mut body: Attributes) -> Result<NewRule, Fault> {
             protocol: read_protocol(&protocol)?,
             port_min: port(&mut body, "port_range_min")?,
             port_max: port(&mut body, "port_range_max")?,
-            remote_ip_prefix: prefix
-                .map(|value| as_net("remote_ip_prefix", &value))
-                .transpose()?,
+            remote_ip_prefix: prefix.map(|value| as_net("remote_ip_prefix", &value)).transpose()?,
             remote_group_id,
         },
         description: body

@@ -1,11 +1,9 @@
 //! What a rule says, which rules make sense, and how they become what a host enforces. Pure.
 
-use std::net::IpAddr;
-
 use cloud_types::{Fault, ProjectId, SecurityGroupId, SecurityGroupRuleId, Timestamp};
-use serde::Serialize;
 use host_protocol::{Direction, SecurityRule};
 use ipnet::IpNet;
+use serde::Serialize;
 
 use crate::faults::invalid_attribute;
 
@@ -169,10 +167,9 @@ pub fn read_direction(text: &str) -> Result<Direction, Fault> {
     match text.to_ascii_lowercase().as_str() {
         "ingress" => Ok(Direction::Ingress),
         "egress" => Ok(Direction::Egress),
-        _ => Err(invalid_attribute(
-            "direction",
-            format!("'{text}' is not in ['ingress', 'egress']"),
-        )),
+        _ => {
+            Err(invalid_attribute("direction", format!("'{text}' is not in ['ingress', 'egress']")))
+        }
     }
 }
 
@@ -238,14 +235,18 @@ impl RuleSpec {
                 if let Some(value) = value.filter(|value| *value > 255) {
                     return bad(
                         "SecurityGroupInvalidIcmpValue",
-                        format!("Invalid value for ICMP {field} (type or code) {value}: not in 0 to 255."),
+                        format!(
+                            "Invalid value for ICMP {field} (type or code) {value}: not in 0 to 255."
+                        ),
                     );
                 }
             }
             if let (None, Some(code)) = (min, max) {
                 return bad(
                     "SecurityGroupMissingIcmpType",
-                    format!("ICMP code (port-range-max) {code} is provided but ICMP type (port-range-min) is missing."),
+                    format!(
+                        "ICMP code (port-range-max) {code} is provided but ICMP type (port-range-min) is missing."
+                    ),
                 );
             }
             return Ok(());
@@ -305,11 +306,6 @@ impl RuleSpec {
             remote,
         }
     }
-}
-
-/// An address as a range of one.
-pub fn host_net(ip: IpAddr) -> IpNet {
-    IpNet::from(ip)
 }
 
 /// Puts resolved rules into one order, so that the same rules make the same document.
@@ -373,16 +369,10 @@ mod tests {
         let range = (Some(1), Some(2));
         assert_eq!(name(rule(None, range)), "SecurityGroupProtocolRequiredWithPorts");
         assert_eq!(name(rule(Some("gre"), range)), "SecurityGroupInvalidProtocolForPort");
-        assert_eq!(
-            name(rule(Some("tcp"), (Some(2), Some(1)))),
-            "SecurityGroupInvalidPortRange"
-        );
+        assert_eq!(name(rule(Some("tcp"), (Some(2), Some(1)))), "SecurityGroupInvalidPortRange");
         assert_eq!(name(rule(Some("tcp"), (Some(2), None))), "SecurityGroupInvalidPortRange");
         assert_eq!(name(rule(Some("icmp"), (None, Some(1)))), "SecurityGroupMissingIcmpType");
-        assert_eq!(
-            name(rule(Some("icmp"), (Some(256), None))),
-            "SecurityGroupInvalidIcmpValue"
-        );
+        assert_eq!(name(rule(Some("icmp"), (Some(256), None))), "SecurityGroupInvalidIcmpValue");
         assert!(rule(Some("icmp"), (Some(8), None)).check().is_ok());
         assert!(rule(Some("17"), range).check().is_ok());
         assert!(rule(None, (None, None)).check().is_ok());
@@ -395,7 +385,8 @@ mod tests {
         let numbered = rule(Some("6"), (Some(80), Some(80)));
         assert_eq!(named.same_key(&group), numbered.same_key(&group));
         assert_ne!(named.same_key(&group), named.same_key(&SecurityGroupId::random()));
-        let open = RuleSpec { remote_ip_prefix: Some("0.0.0.0/0".parse().unwrap()), ..named.clone() };
+        let open =
+            RuleSpec { remote_ip_prefix: Some("0.0.0.0/0".parse().unwrap()), ..named.clone() };
         assert_ne!(named.same_key(&group), open.same_key(&group));
     }
 

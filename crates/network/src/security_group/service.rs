@@ -98,11 +98,7 @@ impl Network {
     }
 
     /// The group, if the caller sees it.
-    pub async fn security_group(
-        &self,
-        ctx: &Ctx,
-        id: SecurityGroupId,
-    ) -> Result<GroupView, Fault> {
+    pub async fn security_group(&self, ctx: &Ctx, id: SecurityGroupId) -> Result<GroupView, Fault> {
         ctx.authorise("network:security_groups:get", &Target::none())?;
         let viewer = viewer(ctx)?;
         self.kit
@@ -154,9 +150,9 @@ impl Network {
             .db
             .read(move |tx| {
                 let project = known.clone();
-                Box::pin(async move {
-                    Ok::<_, Fault>(store::default_of(tx, &project).await?.is_some())
-                })
+                Box::pin(
+                    async move { Ok::<_, Fault>(store::default_of(tx, &project).await?.is_some()) },
+                )
             })
             .await?;
         if found {
@@ -207,11 +203,7 @@ impl Network {
     }
 
     /// Deletes a group that no port is in, with its rules and those that name it.
-    pub async fn delete_security_group(
-        &self,
-        ctx: &Ctx,
-        id: SecurityGroupId,
-    ) -> Result<(), Fault> {
+    pub async fn delete_security_group(&self, ctx: &Ctx, id: SecurityGroupId) -> Result<(), Fault> {
         let viewer = viewer(ctx)?;
         let caller = ctx.clone();
         self.kit

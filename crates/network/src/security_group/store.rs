@@ -89,10 +89,7 @@ fn read_rule(row: &Row) -> Result<RuleRow, DatabaseError> {
 }
 
 /// The group.
-pub async fn get(
-    tx: &mut Tx,
-    id: &SecurityGroupId,
-) -> Result<Option<GroupRow>, DatabaseError> {
+pub async fn get(tx: &mut Tx, id: &SecurityGroupId) -> Result<Option<GroupRow>, DatabaseError> {
     let row = tx.query_opt("SELECT * FROM security_groups WHERE id = $1", &params![id]).await?;
     row.as_ref().map(read_group).transpose()
 }
@@ -246,10 +243,7 @@ pub async fn delete(tx: &mut Tx, id: &SecurityGroupId) -> Result<u64, DatabaseEr
 /// Whether a port is in the group.
 pub async fn has_ports(tx: &mut Tx, id: &SecurityGroupId) -> Result<bool, DatabaseError> {
     let row = tx
-        .query(
-            "SELECT port_id FROM port_security_groups WHERE group_id = $1 LIMIT 1",
-            &params![id],
-        )
+        .query("SELECT port_id FROM port_security_groups WHERE group_id = $1 LIMIT 1", &params![id])
         .await?;
     Ok(!row.is_empty())
 }
@@ -322,8 +316,7 @@ pub async fn get_rule(
 
 /// Removes a rule; whether it was there.
 pub async fn delete_rule(tx: &mut Tx, id: &SecurityGroupRuleId) -> Result<bool, DatabaseError> {
-    let rows =
-        tx.execute("DELETE FROM security_group_rules WHERE id = $1", &params![id]).await?;
+    let rows = tx.execute("DELETE FROM security_group_rules WHERE id = $1", &params![id]).await?;
     Ok(rows == 1)
 }
 
@@ -439,21 +432,5 @@ pub async fn bound_ports_watching(
          AND p.bound_host IS NOT NULL ORDER BY p.id"
     );
     let rows = tx.query_dynamic(sql, conditions.values()).await?;
-    rows.iter().map(|row| row.parse("id")).collect()
-}
-
-/// Bound ports of the network that are in the group: those whose addresses it stands for.
-pub async fn bound_members(
-    tx: &mut Tx,
-    network: &NetworkId,
-    group: &SecurityGroupId,
-) -> Result<Vec<PortId>, DatabaseError> {
-    let rows = tx
-        .query(
-            "SELECT p.id FROM port_security_groups m JOIN ports p ON p.id = m.port_id \
-             WHERE m.group_id = $1 AND p.network_id = $2 AND p.bound_host IS NOT NULL",
-            &params![group, network],
-        )
-        .await?;
     rows.iter().map(|row| row.parse("id")).collect()
 }

@@ -113,10 +113,9 @@ fn read_new(mut body: Attributes) -> Result<NewSubnet, Fault> {
         }
     }
     let network_id = body.required("network_id")?;
-    let network_id = network_id
-        .as_str()
-        .and_then(|text| text.parse().ok())
-        .ok_or_else(|| invalid_attribute("network_id", format!("{network_id} is not a valid UUID")))?;
+    let network_id = network_id.as_str().and_then(|text| text.parse().ok()).ok_or_else(|| {
+        invalid_attribute("network_id", format!("{network_id} is not a valid UUID"))
+    })?;
     let cidr = body.take("cidr").filter(|value| !value.is_null()).ok_or_else(|| {
         Fault::bad_request(
             "Bad subnets request: a subnetpool must be specified in the absence of a cidr.",
@@ -195,10 +194,7 @@ async fn update(
             .take("dns_nameservers")
             .map(|value| read_nameservers(&value))
             .transpose()?,
-        host_routes: body
-            .take("host_routes")
-            .map(|value| read_host_routes(&value))
-            .transpose()?,
+        host_routes: body.take("host_routes").map(|value| read_host_routes(&value)).transpose()?,
         tags: None,
     };
     body.finish()?;

@@ -143,16 +143,17 @@ pub fn read_cidr(value: &Value) -> Result<IpNet, Fault> {
     }
     let first = net.network();
     if first.is_multicast() || first.is_loopback() || net.prefix_len() == 0 {
-        return Err(invalid_attribute("cidr", format!("'{net}' is not a range that guests can use")));
+        return Err(invalid_attribute(
+            "cidr",
+            format!("'{net}' is not a range that guests can use"),
+        ));
     }
     Ok(net)
 }
 
 /// Reads the list of allocation pools.
 pub fn read_pools(value: &Value) -> Result<Vec<Pool>, Fault> {
-    let wrong = |reason: String| {
-        invalid_attribute("allocation_pools", reason)
-    };
+    let wrong = |reason: String| invalid_attribute("allocation_pools", reason);
     let items = value.as_array().ok_or_else(|| wrong("Invalid data format for IP pool".into()))?;
     if items.len() > POOLS_MAX {
         return Err(wrong(format!("at most {POOLS_MAX} pools are allowed")));
@@ -160,10 +161,9 @@ pub fn read_pools(value: &Value) -> Result<Vec<Pool>, Fault> {
     items
         .iter()
         .map(|item| {
-            let map = item
-                .as_object()
-                .filter(|map| map.len() == 2)
-                .ok_or_else(|| wrong(format!("Invalid data format for IP pool: '{}'", plain(item))))?;
+            let map = item.as_object().filter(|map| map.len() == 2).ok_or_else(|| {
+                wrong(format!("Invalid data format for IP pool: '{}'", plain(item)))
+            })?;
             match (map.get("start"), map.get("end")) {
                 (Some(start), Some(end)) => Ok(Pool {
                     start: as_ip("allocation_pools", start)?,
@@ -431,11 +431,10 @@ pub fn check_family(
 
 /// The range that a new one would overlap.
 pub fn overlapping<'a>(cidr: &IpNet, others: &'a [SubnetRow]) -> Option<&'a SubnetRow> {
-    others.iter().find(|other| {
-        other.cidr.contains(&cidr.network()) || cidr.contains(&other.cidr.network())
-    })
+    others
+        .iter()
+        .find(|other| other.cidr.contains(&cidr.network()) || cidr.contains(&other.cidr.network()))
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -463,9 +462,7 @@ mod tests {
     #[test]
     fn pools_and_gateway_must_not_meet() {
         let cidr = net("10.0.0.0/24");
-        let pool = |a: &str, b: &str| {
-            read_pools(&json!([{ "start": a, "end": b }])).unwrap()
-        };
+        let pool = |a: &str, b: &str| read_pools(&json!([{ "start": a, "end": b }])).unwrap();
         let with = |gateway, pools| plan_addresses(&cidr, gateway, Some(pools));
         assert_eq!(
             name(with(GatewayWish::Default, pool("10.0.0.1", "10.0.0.9"))),

@@ -150,10 +150,7 @@ impl Network {
                 let (viewer, change, ctx) = (viewer.clone(), change.clone(), caller.clone());
                 Box::pin(async move {
                     let before = locked(tx, viewer.as_ref(), &id).await?;
-                    ctx.authorise(
-                        "network:subnets:update",
-                        &Target::project(&before.project_id),
-                    )?;
+                    ctx.authorise("network:subnets:update", &Target::project(&before.project_id))?;
                     let mut row = before.clone();
                     apply(tx, &mut row, change).await?;
                     if row != before {

@@ -65,10 +65,7 @@ pub async fn get(tx: &mut Tx, id: &SubnetId) -> Result<Option<SubnetRow>, Databa
 }
 
 /// All subnets of a network, oldest first.
-pub async fn of_network(
-    tx: &mut Tx,
-    network: &NetworkId,
-) -> Result<Vec<SubnetRow>, DatabaseError> {
+pub async fn of_network(tx: &mut Tx, network: &NetworkId) -> Result<Vec<SubnetRow>, DatabaseError> {
     let rows = tx
         .query(
             "SELECT * FROM subnets WHERE network_id = $1 ORDER BY created_at, id",

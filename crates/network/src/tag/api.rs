@@ -27,9 +27,8 @@ pub fn routes() -> Routes<Network> {
 }
 
 fn kind_of(collection: &str) -> Result<Tagged, Fault> {
-    Tagged::from_collection(collection).ok_or_else(|| {
-        Fault::not_found("The resource could not be found.").named("HTTPNotFound")
-    })
+    Tagged::from_collection(collection)
+        .ok_or_else(|| Fault::not_found("The resource could not be found.").named("HTTPNotFound"))
 }
 
 fn tag_not_found(tag: &str) -> Fault {

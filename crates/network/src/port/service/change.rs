@@ -97,7 +97,10 @@ async fn authorise_attributes(
     if change.port_security_enabled.is_some_and(|on| on != port.port_security_enabled) {
         ctx.authorise("network:ports:create:port_security_enabled", &target)?;
     }
-    if change.allowed_address_pairs.as_ref().is_some_and(|pairs| *pairs != port.allowed_address_pairs)
+    if change
+        .allowed_address_pairs
+        .as_ref()
+        .is_some_and(|pairs| *pairs != port.allowed_address_pairs)
     {
         ctx.authorise("network:ports:create:allowed_address_pairs", &target)?;
     }

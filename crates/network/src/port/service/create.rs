@@ -92,11 +92,7 @@ impl NewPort {
 
 impl Network {
     /// Makes ports, all or none.
-    pub async fn create_ports(
-        &self,
-        ctx: &Ctx,
-        items: Vec<NewPort>,
-    ) -> Result<Vec<Port>, Fault> {
+    pub async fn create_ports(&self, ctx: &Ctx, items: Vec<NewPort>) -> Result<Vec<Port>, Fault> {
         let mut wanted = Vec::with_capacity(items.len());
         for item in items {
             let project = owner(ctx, item.project.clone())?;
@@ -122,7 +118,8 @@ impl Network {
                             visible_network(tx, viewer.as_ref(), &item.network_id).await?;
                         authorise_attributes(&ctx, &network, &item)?;
                         let host = item.binding_host.clone();
-                        let mut port = create(tx, &network, project, item, Extra::default()).await?;
+                        let mut port =
+                            create(tx, &network, project, item, Extra::default()).await?;
                         if let Some(host) = host {
                             port = place(tx, port, &host).await?;
                         }
@@ -199,9 +196,8 @@ pub async fn create(
         None => addresses::allocate_default(tx, &mut subnets, &to).await?,
         Some(wishes) => addresses::allocate_wishes(tx, &mut subnets, &to, wishes, &[]).await?,
     };
-    let secure = item
-        .port_security_enabled
-        .unwrap_or(network.port_security_enabled && !item.is_access());
+    let secure =
+        item.port_security_enabled.unwrap_or(network.port_security_enabled && !item.is_access());
     let security_groups = match &item.security_groups {
         Some(ids) if !ids.is_empty() => {
             if !secure || fixed_ips.is_empty() {
@@ -280,7 +276,9 @@ pub async fn place(tx: &mut Tx, port: Port, host: &str) -> Result<Port, Fault> {
         Err(_) => hosts::get_by_name(tx, host).await?,
     };
     let host = found.ok_or_else(|| {
-        http_bad_request(format!("There is no host {host:?}; `openstack network agent list` names them"))
+        http_bad_request(format!(
+            "There is no host {host:?}; `openstack network agent list` names them"
+        ))
     })?;
     let attachment = access_attachment(&port.network_id);
     binding::bind(tx, port, &host, attachment).await

@@ -87,11 +87,7 @@ impl Network {
 }
 
 /// The port, if the viewer sees it: its own, or one on its network.
-pub async fn visible(
-    tx: &mut Tx,
-    viewer: Option<&ProjectId>,
-    id: &PortId,
-) -> Result<Port, Fault> {
+pub async fn visible(tx: &mut Tx, viewer: Option<&ProjectId>, id: &PortId) -> Result<Port, Fault> {
     let port = store::get(tx, id).await?.ok_or_else(|| faults::port_not_found(id))?;
     if sees(viewer, &port.project_id) {
         return Ok(port);
@@ -113,12 +109,7 @@ async fn locked(tx: &mut Tx, viewer: Option<&ProjectId>, id: &PortId) -> Result<
 
 /// Asks the policy for the port's owner, and then for its network's, who may do to ports on the
 /// network what owners may.
-async fn authorise(
-    tx: &mut Tx,
-    ctx: &Ctx,
-    rule: &'static str,
-    port: &Port,
-) -> Result<(), Fault> {
+async fn authorise(tx: &mut Tx, ctx: &Ctx, rule: &'static str, port: &Port) -> Result<(), Fault> {
     if ctx.may(rule, &Target::project(&port.project_id)) {
         return Ok(());
     }

@@ -193,10 +193,7 @@ async fn lock_all(tx: &mut Tx, ports: &[Port]) -> Result<(), Fault> {
     Ok(tx.lock(&locks).await?)
 }
 
-async fn networks_of(
-    tx: &mut Tx,
-    requests: &[NicRequest],
-) -> Result<BTreeSet<NetworkId>, Fault> {
+async fn networks_of(tx: &mut Tx, requests: &[NicRequest]) -> Result<BTreeSet<NetworkId>, Fault> {
     let mut concerned = BTreeSet::new();
     let mut named = BTreeSet::new();
     for request in requests {
@@ -278,9 +275,7 @@ async fn make(
         )));
     }
     let item = NewPort {
-        fixed_ips: request
-            .fixed_ip
-            .map(|ip| vec![FixedIpWish { subnet: None, ip: Some(ip) }]),
+        fixed_ips: request.fixed_ip.map(|ip| vec![FixedIpWish { subnet: None, ip: Some(ip) }]),
         device_id: owner.server_id.to_string(),
         device_owner: device_owner(owner),
         security_groups: groups.filter(|_| row.port_security_enabled),
