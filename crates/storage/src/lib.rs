@@ -3,4 +3,5 @@
 pub mod image;
 mod migrations;
 
+pub use image::{BootImage, Images};
 pub use migrations::MIGRATIONS;

@@ -1,10 +1,20 @@
 //! Images through their service.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
-use cloud_types::{ImageId, Timestamp};
+use bytes::Bytes;
+use cloud_types::{Fault, ImageId, ProjectId, TestClock, Timestamp};
+use database::{Database, DatabaseConfig};
+use futures::{StreamExt, TryStreamExt};
+use serde_json::{Map, Value, json};
+use service_kit::{Ctx, Filters, FixedTokens, Kit, KitConfig, Policy, Service, Token};
+use sha2::Digest;
 
+use super::files::FileStore;
 use super::model::{Image, ImageStatus, Visibility};
+use super::service::Images;
 
 /// A queued image.
 pub fn image() -> Image {
@@ -31,4 +41,210 @@ pub fn image() -> Image {
         updated_at: Timestamp(0),
         generation: 1,
     }
+}
+
+/// A service over an empty database and a directory of its own.
+struct World {
+    images: Images,
+    policy: Arc<Policy>,
+    directory: tempfile::TempDir,
+    clock: TestClock,
+}
+
+impl World {
+    async fn new() -> Self {
+        let clock = TestClock::at(Timestamp(1_700_000_000_000_000));
+        let shared = Arc::new(clock.clone());
+        let db = Database::open(&DatabaseConfig::SqliteMemory, shared).await.unwrap();
+        db.migrate(&[service_kit::MIGRATIONS, crate::MIGRATIONS]).await.unwrap();
+        let policy = Policy::new(&[super::POLICY]).unwrap();
+        let verifier = Arc::new(FixedTokens::default());
+        let kit = Kit::new(db, policy, verifier, KitConfig::default());
+        let directory = tempfile::tempdir().unwrap();
+        let files = FileStore::open(directory.path()).unwrap();
+        let policy = kit.policy.clone();
+        World { images: Images::new(kit, Arc::new(files)), policy, directory, clock }
+    }
+
+    fn ctx(&self, project: &str, role: &str) -> Ctx {
+        Ctx::internal(Service::Image, "req-test", self.policy.clone())
+            .with_token(Arc::new(Token::for_test("someone", Some(project), &[role])))
+    }
+
+    async fn create(&self, project: &str, attributes: Value) -> Image {
+        let attributes = attributes.as_object().unwrap().clone();
+        self.images.create(&self.ctx(project, "member"), attributes).await.unwrap()
+    }
+
+    async fn upload(&self, image: &Image, bytes: &'static [u8]) -> Result<(), Fault> {
+        let body = futures::stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(bytes))]);
+        let ctx = self.ctx(image.owner.as_str(), "member");
+        self.images.upload(&ctx, image.id, body).await
+    }
+
+    async fn status(&self, image: &Image) -> ImageStatus {
+        let ctx = self.ctx(image.owner.as_str(), "member");
+        self.images.get(&ctx, image.id).await.unwrap().status
+    }
+
+    /// Names of all files that the store holds.
+    fn files(&self) -> Vec<String> {
+        ["incoming", "images"]
+            .iter()
+            .flat_map(|folder| std::fs::read_dir(self.directory.path().join(folder)).unwrap())
+            .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+            .collect()
+    }
+}
+
+fn raw() -> Value {
+    json!({"name": "disk", "disk_format": "raw", "container_format": "bare"})
+}
+
+#[tokio::test]
+async fn a_file_is_taken_in_whole_and_read_back() {
+    let world = World::new().await;
+    let image = world.create("p1", raw()).await;
+    world.upload(&image, b"bytes of a disk").await.unwrap();
+    let ctx = world.ctx("p1", "member");
+    let (image, file) = world.images.download(&ctx, image.id).await.unwrap().unwrap();
+    let read: Vec<Bytes> = file.stream.try_collect().await.unwrap();
+    assert_eq!(read.concat(), b"bytes of a disk");
+    assert_eq!(image.size, Some(15));
+    assert_eq!(image.sha256.unwrap(), hex::encode(sha2::Sha256::digest(b"bytes of a disk")));
+}
+
+#[tokio::test]
+async fn a_file_of_another_format_leaves_the_image_queued_and_nothing_behind() {
+    let world = World::new().await;
+    let image = world.create("p1", raw()).await;
+    let fault = world.upload(&image, b"QFI\xfb and so on").await.unwrap_err();
+    assert_eq!(fault.status(), 400);
+    assert!(fault.message.contains("qcow2"), "{fault}");
+    assert_eq!(world.status(&image).await, ImageStatus::Queued);
+    assert!(world.files().is_empty());
+    world.upload(&image, b"a real one").await.unwrap();
+    assert_eq!(world.upload(&image, b"again").await.unwrap_err().status(), 409);
+}
+
+#[tokio::test]
+async fn an_upload_that_stops_half_way_can_be_made_again() {
+    let world = World::new().await;
+    let image = world.create("p1", raw()).await;
+    let body = futures::stream::iter([
+        Ok(Bytes::from_static(b"half")),
+        Err(std::io::Error::other("the connection was reset")),
+    ]);
+    let fault = world.images.upload(&world.ctx("p1", "member"), image.id, body).await.unwrap_err();
+    assert!(fault.message.contains("stopped before its end"), "{fault}");
+    assert_eq!(world.status(&image).await, ImageStatus::Queued);
+    assert!(world.files().is_empty());
+}
+
+#[tokio::test]
+async fn an_upload_whose_process_died_is_swept_up() {
+    let world = World::new().await;
+    let image = world.create("p1", raw()).await;
+    // A body that never ends, dropped in the middle: no code of the upload runs after it.
+    let ctx = world.ctx("p1", "member");
+    let first = futures::stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"half"))]);
+    let dying = world.images.upload(&ctx, image.id, first.chain(futures::stream::pending()));
+    tokio::select! {
+        ended = dying => panic!("it should not end: {ended:?}"),
+        () = async {
+            while world.status(&image).await != ImageStatus::Saving || world.files().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        } => {}
+    }
+    world.images.sweep().await.unwrap();
+    assert_eq!(world.status(&image).await, ImageStatus::Saving, "it may still live");
+    assert_eq!(world.files().len(), 1);
+    world.clock.advance(super::model::UPLOAD_SILENCE + Duration::from_secs(1));
+    world.images.sweep().await.unwrap();
+    assert_eq!(world.status(&image).await, ImageStatus::Queued);
+    assert!(world.files().is_empty());
+}
+
+#[tokio::test]
+async fn others_see_only_what_they_may() {
+    let world = World::new().await;
+    let private = world.create("p1", json!({"visibility": "private"})).await;
+    let community = world.create("p1", json!({"visibility": "community"})).await;
+    let shared = world.create("p1", json!({})).await;
+    let other = world.ctx("p2", "member");
+    let admin = world.ctx("p3", "admin");
+    let listed = async |ctx: &Ctx, query: &str| -> Vec<ImageId> {
+        let filters = Filters::parse(query).unwrap();
+        let (found, _) = world.images.list(ctx, &filters).await.unwrap();
+        found.into_iter().map(|image| image.id).collect()
+    };
+    assert!(listed(&other, "").await.is_empty());
+    assert_eq!(listed(&other, "visibility=community").await, [community.id]);
+    assert_eq!(world.images.get(&other, private.id).await.unwrap_err().status(), 404);
+    assert!(world.images.get(&other, community.id).await.is_ok());
+    assert_eq!(listed(&admin, "").await.len(), 3);
+
+    let owner = world.ctx("p1", "member");
+    let member: ProjectId = "p2".parse().unwrap();
+    world.images.set_member(&owner, shared.id, member.clone(), true).await.unwrap();
+    assert!(listed(&other, "").await.is_empty(), "not accepted yet");
+    assert_eq!(listed(&other, "member_status=pending").await, [shared.id]);
+    world.images.answer_member(&other, shared.id, member, "accepted".into()).await.unwrap();
+    assert_eq!(listed(&other, "").await, [shared.id]);
+    assert_eq!(world.images.delete(&other, shared.id).await.unwrap_err().status(), 403);
+}
+
+#[tokio::test]
+async fn only_an_administrator_makes_an_image_public() {
+    let world = World::new().await;
+    let attributes = json!({"visibility": "public"}).as_object().unwrap().clone();
+    let member = world.ctx("p1", "member");
+    let fault = world.images.create(&member, attributes.clone()).await.unwrap_err();
+    assert_eq!(fault.status(), 403);
+    let reader = world.ctx("p1", "reader");
+    assert_eq!(world.images.create(&reader, Map::new()).await.unwrap_err().status(), 403);
+    assert!(world.images.create(&world.ctx("p1", "admin"), attributes).await.is_ok());
+}
+
+#[tokio::test]
+async fn pages_follow_one_another_without_gap_or_repetition() {
+    let world = World::new().await;
+    for number in 0..7 {
+        world.create("p1", json!({"name": format!("n{}", number % 3)})).await;
+    }
+    let ctx = world.ctx("p1", "member");
+    let (mut seen, mut marker) = (Vec::new(), String::new());
+    loop {
+        let filters = Filters::parse(&format!("limit=2&sort=name:asc{marker}")).unwrap();
+        let (page, next) = world.images.list(&ctx, &filters).await.unwrap();
+        seen.extend(page.into_iter().map(|image| (image.name.unwrap_or_default(), image.id)));
+        match next {
+            Some(id) => marker = format!("&marker={id}"),
+            None => break,
+        }
+    }
+    let names: Vec<&str> = seen.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["n0", "n0", "n0", "n1", "n1", "n2", "n2"]);
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), 7);
+}
+
+#[tokio::test]
+async fn deleting_removes_row_and_file_unless_protected() {
+    let world = World::new().await;
+    let image = world.create("p1", raw()).await;
+    world.upload(&image, b"bytes").await.unwrap();
+    let ctx = world.ctx("p1", "member");
+    let protect = |on: bool| {
+        serde_json::from_value(json!([{"op": "replace", "path": "/protected", "value": on}]))
+            .unwrap()
+    };
+    world.images.update(&ctx, image.id, protect(true)).await.unwrap();
+    assert_eq!(world.images.delete(&ctx, image.id).await.unwrap_err().status(), 403);
+    world.images.update(&ctx, image.id, protect(false)).await.unwrap();
+    world.images.delete(&ctx, image.id).await.unwrap();
+    assert_eq!(world.images.get(&ctx, image.id).await.unwrap_err().status(), 404);
+    assert!(world.files().is_empty());
 }
