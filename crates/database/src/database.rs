@@ -114,7 +114,7 @@ impl Database {
 
     /// The database's lineage: a restored database has a new one.
     pub fn lineage(&self) -> String {
-        self.inner.shared.lineage().id.as_ref().to_owned()
+        self.inner.shared.lineage().as_ref().to_owned()
     }
 
     /// Which database this is.
@@ -138,24 +138,22 @@ impl Database {
     /// Gives the database a new lineage, as a restore does: hosts will report everything and
     /// delete nothing until an operator has compared. Returns the new lineage.
     pub async fn renew_lineage(&self) -> Result<String, DatabaseError> {
-        let fresh = sqlite::new_lineage(0).id;
-        let era = self
-            .transact(&Origin::system("restore"), move |tx| {
-                let fresh = fresh.clone();
-                Box::pin(async move {
-                    let row = tx
-                        .query_one(
-                            "UPDATE database_lineage SET lineage = $1, era = era + 1
-                             WHERE only_row = 1 RETURNING lineage, era",
-                            &crate::params![fresh.as_ref()],
-                        )
-                        .await?;
-                    Ok::<_, DatabaseError>((row.text("lineage")?, row.int("era")?))
-                })
+        let lineage = crate::schema::new_lineage();
+        let fresh = lineage.clone();
+        self.transact(&Origin::system("restore"), move |tx| {
+            let fresh = fresh.clone();
+            Box::pin(async move {
+                tx.execute(
+                    "UPDATE database_lineage SET lineage = $1, era = era + 1 WHERE only_row = 1",
+                    &crate::params![fresh],
+                )
+                .await
             })
-            .await?;
-        let (lineage, era) = era;
-        self.inner.shared.set_lineage(crate::shared::Lineage { id: lineage.as_str().into(), era });
+        })
+        .await
+        .map(|_: u64| ())
+        .map_err(|error: DatabaseError| error)?;
+        self.inner.shared.set_lineage(lineage.as_str().into());
         Ok(lineage)
     }
 

@@ -55,6 +55,8 @@ mod schema;
 mod shared;
 mod sql_text;
 mod sqlite;
+#[cfg(feature = "test_support")]
+pub mod test_support;
 mod tx;
 mod value;
 

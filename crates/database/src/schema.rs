@@ -23,7 +23,7 @@ const POSTGRES_TABLES: &str = "
 CREATE TABLE IF NOT EXISTS object_locks (
     kind TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (kind, id));
 CREATE TABLE IF NOT EXISTS transaction_markers (
-    id TEXT PRIMARY KEY, created_at BIGINT NOT NULL);
+    id TEXT PRIMARY KEY, kind TEXT NOT NULL, created_at TIMESTAMPTZ NOT NULL DEFAULT now());
 ";
 
 /// For SQLite. AUTOINCREMENT, because a number must not come back after the journal was trimmed.
@@ -35,4 +35,9 @@ pub(crate) fn sqlite() -> String {
 pub(crate) fn postgres() -> String {
     TABLES.replace("{SEQUENCE}", "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY")
         + POSTGRES_TABLES
+}
+
+/// A name for a new lineage.
+pub(crate) fn new_lineage() -> String {
+    uuid::Uuid::new_v4().to_string()
 }

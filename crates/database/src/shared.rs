@@ -10,22 +10,13 @@ use rand::{RngCore, SeedableRng};
 
 use crate::notify::Notifier;
 
-/// Who the database is. A restored backup is given a new lineage.
-#[derive(Clone, Debug)]
-pub(crate) struct Lineage {
-    /// The identity that documents carry.
-    pub id: Arc<str>,
-    /// Counts the lineages of this database; the first part of every journal position, because
-    /// a restored PostgreSQL may number its transactions anew.
-    pub era: i64,
-}
-
 pub(crate) struct Shared {
     pub clock: Arc<dyn Clock>,
     pub notifier: Notifier,
     pub counters: Counters,
     random: Mutex<StdRng>,
-    lineage: RwLock<Lineage>,
+    /// Who the database is. A restored backup is given a new lineage.
+    lineage: RwLock<Arc<str>>,
     lock_order: Mutex<HashMap<(&'static str, &'static str), ()>>,
 }
 
@@ -62,7 +53,7 @@ impl Shared {
             notifier: Notifier::default(),
             counters: Counters::default(),
             random: Mutex::new(StdRng::from_os_rng()),
-            lineage: RwLock::new(Lineage { id: "".into(), era: 0 }),
+            lineage: RwLock::new("".into()),
             lock_order: Mutex::new(HashMap::new()),
         }
     }
@@ -75,11 +66,11 @@ impl Shared {
         self.random.lock().unwrap_or_else(PoisonError::into_inner).next_u64()
     }
 
-    pub fn lineage(&self) -> Lineage {
+    pub fn lineage(&self) -> Arc<str> {
         self.lineage.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub fn set_lineage(&self, lineage: Lineage) {
+    pub fn set_lineage(&self, lineage: Arc<str>) {
         *self.lineage.write().unwrap_or_else(PoisonError::into_inner) = lineage;
     }
 

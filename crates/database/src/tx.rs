@@ -237,7 +237,7 @@ impl Tx {
 
     /// The database's lineage: a restored database has a new one.
     pub fn lineage(&self) -> String {
-        self.shared.lineage().id.as_ref().to_owned()
+        self.shared.lineage().as_ref().to_owned()
     }
 
     /// The database's clock.
@@ -334,20 +334,12 @@ impl Tx {
         Ok(())
     }
 
-    pub(crate) fn era(&self) -> i64 {
-        self.shared.lineage().era
-    }
-
     pub(crate) fn collided(&self) -> bool {
         self.collided
     }
 
     pub(crate) fn wrote(&self) -> bool {
         self.wrote
-    }
-
-    pub(crate) fn session_mut(&mut self) -> &mut Session {
-        &mut self.session
     }
 
     pub(crate) fn into_session(self) -> Session {

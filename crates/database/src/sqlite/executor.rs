@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 
 use super::job::BoxedJob;
 use super::session::SqliteSession;
-use super::{migration_statements, new_lineage};
-use crate::shared::{Lineage, Shared, count};
+use super::migration_statements;
+use crate::shared::{Shared, count};
 use crate::tx::{Session, Sql};
 use crate::{DatabaseError, Tx, params, schema};
 
@@ -54,7 +54,7 @@ impl Executor {
 
     /// Makes our own tables and the lineage row. A database that cannot be written but has them
     /// already can be opened, and serves reads.
-    pub fn prepare(&mut self) -> Result<Lineage, DatabaseError> {
+    pub fn prepare(&mut self) -> Result<Arc<str>, DatabaseError> {
         let now = self.shared.clock.now();
         let session = self.session()?;
         let made = session.use_wal().and_then(|()| {
@@ -68,13 +68,13 @@ impl Executor {
                          created_at)
                      VALUES (1, $1, 1, 0, $2) ON CONFLICT (only_row) DO NOTHING",
                 ),
-                &params![new_lineage(1).id.as_ref(), now],
+                &params![schema::new_lineage(), now],
                 false,
             )?;
             session.control("COMMIT")
         });
         let read = session.query(
-            &Sql::Static("SELECT lineage, era FROM database_lineage WHERE only_row = 1"),
+            &Sql::Static("SELECT lineage FROM database_lineage WHERE only_row = 1"),
             &[],
             true,
         );
@@ -92,7 +92,7 @@ impl Executor {
         let row = row.first().ok_or_else(|| {
             DatabaseError::Corrupt("the lineage row is missing; restore a backup".to_owned())
         })?;
-        Ok(Lineage { id: row.text("lineage")?.into(), era: row.int("era")? })
+        Ok(row.text("lineage")?.into())
     }
 
     /// Runs all jobs, commits once, answers each.

@@ -21,7 +21,7 @@ mod threads;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::shared::{Lineage, Shared};
+use crate::shared::Shared;
 use crate::{DatabaseError, sql_text};
 
 pub(crate) use executor::Executor;
@@ -87,11 +87,6 @@ impl Sqlite {
             writer.close();
         }
     }
-}
-
-/// The lineage row, made when absent.
-pub(crate) fn new_lineage(era: i64) -> Lineage {
-    Lineage { id: uuid::Uuid::new_v4().to_string().into(), era }
 }
 
 /// The statements of a migration in SQLite's types.

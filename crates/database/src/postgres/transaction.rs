@@ -1,0 +1,286 @@
+//! A transaction from BEGIN to a known outcome.
+
+use std::time::Duration;
+
+use futures::future::{BoxFuture, join3, join_all};
+
+use super::classify::{classify, is_lost};
+use super::listener;
+use super::{Inner, PostgresSession};
+use crate::shared::count;
+use crate::tx::Session;
+use crate::{DatabaseError, Origin, Tx};
+
+/// Attempts at one transaction. With the pauses, some three seconds; objects that are locked
+/// first collide seldom, so more would hide a mistake.
+const ATTEMPTS: u32 = 10;
+/// Attempts when a compare-and-swap lost: the closure may rest on what its caller read before,
+/// and would lose for ever.
+const STALE_ATTEMPTS: u32 = 3;
+/// The first and the longest pause between attempts; a random part of it is taken.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(500));
+/// How long to ask what became of a commit before the answer is [`DatabaseError::Unknown`].
+const RESOLVE_FOR: Duration = Duration::from_secs(15);
+
+const MARK: &str = "INSERT INTO transaction_markers (id, kind) VALUES ($1, 'commit')";
+const NOTIFY: &str = "SELECT pg_notify('meridian', $1)::text AS sent";
+
+tokio::task_local! {
+    static INSIDE: ();
+}
+
+/// Whether this task is running a transaction's closure.
+pub(super) fn inside() -> bool {
+    INSIDE.try_with(|()| ()).is_ok()
+}
+
+/// What became of one attempt.
+enum Attempt<T, E> {
+    /// Stored.
+    Stored(T),
+    /// Not stored, and not worth another attempt (or the last one).
+    Refused(E),
+    /// Not stored; somebody was in the way, or the connection was lost.
+    Again { error: E, stale: bool },
+}
+
+pub(super) async fn run<T, E, F>(
+    inner: &Inner,
+    closure: F,
+    origin: &Origin,
+    read_only: bool,
+) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<DatabaseError> + Send + 'static,
+    F: for<'c> Fn(&'c mut Tx) -> BoxFuture<'c, Result<T, E>> + Send + Sync + 'static,
+{
+    let counters = &inner.shared.counters;
+    let mut number = 1;
+    loop {
+        match attempt(inner, &closure, origin, read_only).await {
+            Attempt::Stored(value) => {
+                count(&counters.committed);
+                count(&counters.commits);
+                return Ok(value);
+            }
+            Attempt::Again { stale, .. }
+                if number < if stale { STALE_ATTEMPTS } else { ATTEMPTS } =>
+            {
+                count(&counters.retried);
+                tokio::time::sleep(pause(number, inner.shared.random_u64())).await;
+                number += 1;
+            }
+            Attempt::Refused(error) | Attempt::Again { error, .. } => {
+                count(&counters.failed);
+                return Err(error);
+            }
+        }
+    }
+}
+
+/// Up to `PAUSE.0 * 2^number`, at random.
+fn pause(number: u32, random: u64) -> Duration {
+    let limit = (PAUSE.0 * (1 << number.min(10))).min(PAUSE.1);
+    let micros = u64::try_from(limit.as_micros()).unwrap_or(u64::MAX).max(1);
+    Duration::from_micros(random % micros)
+}
+
+async fn attempt<T, E, F>(
+    inner: &Inner,
+    closure: &F,
+    origin: &Origin,
+    read_only: bool,
+) -> Attempt<T, E>
+where
+    T: Send + 'static,
+    E: From<DatabaseError> + Send + 'static,
+    F: for<'c> Fn(&'c mut Tx) -> BoxFuture<'c, Result<T, E>> + Send + Sync + 'static,
+{
+    let (mut session, permit) = match inner.acquire().await {
+        Ok(got) => got,
+        Err(error) => return again(error),
+    };
+    let begin = if read_only {
+        // One snapshot for all statements.
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+    } else {
+        "BEGIN ISOLATION LEVEL READ COMMITTED"
+    };
+    if let Err(error) = session.batch(begin).await {
+        return again(error);
+    }
+    let mut tx =
+        Tx::new(Session::Postgres(session), inner.shared.clone(), origin.clone(), read_only);
+    let result = INSIDE
+        .scope((), async {
+            let value = closure(&mut tx).await?;
+            tx.finish_closure().await?;
+            Ok::<T, E>(value)
+        })
+        .await;
+    let failure = tx.failure().cloned();
+    let (collided, wrote) = (tx.collided(), tx.wrote());
+    let notifications = std::mem::take(&mut tx.notifications);
+    let Session::Postgres(mut session) = tx.into_session() else {
+        return Attempt::Refused(DatabaseError::Closed.into());
+    };
+    match result {
+        Ok(value) if read_only => {
+            if session.batch("COMMIT").await.is_ok() {
+                inner.put_back(session);
+            }
+            Attempt::Stored(value)
+        }
+        Ok(value) => {
+            let stored = commit(inner, session, wrote, &notifications).await;
+            drop(permit);
+            match stored {
+                Ok(()) => {
+                    for (channel, key) in notifications {
+                        inner.shared.notifier.send(channel, &key);
+                    }
+                    Attempt::Stored(value)
+                }
+                Err(error) => again(error),
+            }
+        }
+        Err(error) => {
+            // Without an answer the connection is dropped, and the server rolls back.
+            if session.batch("ROLLBACK").await.is_ok() {
+                inner.put_back(session);
+            }
+            match failure {
+                Some(DatabaseError::Conflict(_) | DatabaseError::Unreachable(_)) => {
+                    Attempt::Again { error, stale: false }
+                }
+                None if collided => Attempt::Again { error, stale: true },
+                _ => Attempt::Refused(error),
+            }
+        }
+    }
+}
+
+/// Another attempt, if the error is one that passes.
+fn again<T, E: From<DatabaseError>>(error: DatabaseError) -> Attempt<T, E> {
+    let passes = matches!(error, DatabaseError::Conflict(_) | DatabaseError::Unreachable(_));
+    if passes {
+        Attempt::Again { error: error.into(), stale: false }
+    } else {
+        Attempt::Refused(error.into())
+    }
+}
+
+/// Commits, and finds out what became of it. `Ok`: stored. [`DatabaseError::Unknown`]: not known.
+/// Any other error: not stored.
+async fn commit(
+    inner: &Inner,
+    mut session: PostgresSession,
+    wrote: bool,
+    notifications: &[(&'static str, String)],
+) -> Result<(), DatabaseError> {
+    if !wrote && notifications.is_empty() {
+        // Nothing to store: what was read stays true whatever becomes of the connection.
+        if session.batch("COMMIT").await.is_ok() {
+            inner.put_back(session);
+        }
+        return Ok(());
+    }
+    let marker = uuid::Uuid::new_v4().to_string();
+    let mark = session.statement(MARK).await?;
+    let notify = session.statement(NOTIFY).await?;
+    let payloads: Vec<String> = notifications
+        .iter()
+        .map(|(channel, key)| listener::payload(&inner.instance, channel, key))
+        .collect();
+    // Sent together, answered together: if the marker or a notification fails, the COMMIT that
+    // follows it is a rollback.
+    let client = session.client();
+    let (marked, notified, committed) = join3(
+        client.execute(&mark, &[&marker]),
+        join_all(payloads.iter().map(|payload| {
+            let notify = &notify;
+            async move { client.execute(notify, &[payload]).await }
+        })),
+        client.batch_execute("COMMIT"),
+    )
+    .await;
+    match committed {
+        Err(error) if is_lost(&error) => {
+            tracing::warn!(%error, "a connection was lost during a commit; asking what became of it");
+            resolve(inner, &marker).await
+        }
+        Err(error) => Err(classify(&error, "COMMIT")),
+        Ok(()) => {
+            inner.put_back(session);
+            let failed = marked.err().or(notified.into_iter().find_map(Result::err));
+            match failed {
+                None => Ok(()),
+                Some(error) => Err(classify(&error, "the end of a transaction")),
+            }
+        }
+    }
+}
+
+/// Finds out whether the transaction with this marker was stored, and makes sure that it will not
+/// be later: whoever inserts the marker first decides. The insert waits for a transaction that
+/// has inserted it and is not at its end.
+async fn resolve(inner: &Inner, marker: &str) -> Result<(), DatabaseError> {
+    let asked = async {
+        let mut number = 1;
+        loop {
+            match ask(inner, marker).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => {
+                    return Err(DatabaseError::Unreachable(
+                        "the connection was lost before the commit".to_owned(),
+                    ));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the database cannot be asked about a commit yet");
+                    tokio::time::sleep(pause(number, u64::MAX / 2)).await;
+                    number += 1;
+                }
+            }
+        }
+    };
+    tokio::time::timeout(RESOLVE_FOR, asked).await.unwrap_or_else(|_| {
+        Err(DatabaseError::Unknown(format!(
+            "the connection was lost during the commit, and the database was not reached for {} \
+             seconds since",
+            RESOLVE_FOR.as_secs()
+        )))
+    })
+}
+
+async fn ask(inner: &Inner, marker: &str) -> Result<bool, DatabaseError> {
+    // A connection of its own: those of the pool may all be waiting here.
+    let session = inner.config.session().await?;
+    let client = session.client();
+    let failed = |error: tokio_postgres::Error| classify(&error, "transaction_markers");
+    client
+        .execute(
+            "INSERT INTO transaction_markers (id, kind) VALUES ($1, 'fence')
+             ON CONFLICT (id) DO NOTHING",
+            &[&marker],
+        )
+        .await
+        .map_err(failed)?;
+    let row = client
+        .query_one("SELECT kind FROM transaction_markers WHERE id = $1", &[&marker])
+        .await
+        .map_err(failed)?;
+    Ok(row.get::<_, &str>(0) == "commit")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_stay_below_their_limit() {
+        assert!(pause(1, u64::MAX) < PAUSE.0 * 2);
+        assert!(pause(30, u64::MAX) < PAUSE.1);
+        assert_ne!(pause(8, 1), pause(8, 100_000));
+    }
+}
