@@ -11,9 +11,11 @@
 //! The model is canonical: a flow that was sent and then dumped from the switch compares equal, so
 //! the difference of two flow tables is a set operation. `Display` writes the syntax of `ovs-ofctl`.
 
+pub mod client;
 pub mod model;
 pub mod wire;
 
+pub use client::{BundleMember, Connection, ConnectionError, Event, Options};
 pub use model::*;
 pub use wire::{
     DecodeError, EncodeError, FlowMod, PacketIn, PacketOut, Port, PortChange, SwitchError,

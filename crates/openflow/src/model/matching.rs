@@ -97,7 +97,7 @@ impl Match {
             }
             Field::VlanPcp => {
                 let (old, old_mask) = self.get(Field::VlanTci).unwrap_or_default();
-                let present = if mask == 0 { 0 } else { VLAN_PRESENT };
+                let (present, mask) = if mask == 0 { (0, 0) } else { (VLAN_PRESENT, 7) };
                 return self.set(
                     Field::VlanTci,
                     (old & VLAN_ID_MASK) | present | ((value & 7) << 13),
