@@ -64,7 +64,7 @@ async fn a_network_is_shown_in_neutrons_shape() {
         made,
         json!({
             "id": uuid, "name": "n", "description": "d", "admin_state_up": true,
-            "status": "ACTIVE", "shared": false, "subnets": [], "mtu": 1500,
+            "status": "ACTIVE", "shared": false, "router:external": false, "subnets": [], "mtu": 1500,
             "port_security_enabled": true, "tags": [], "tenant_id": "p-alice",
             "project_id": "p-alice", "revision_number": 1,
             "created_at": "2023-11-14T22:13:20Z", "updated_at": "2023-11-14T22:13:20Z",
@@ -150,6 +150,8 @@ async fn lists_filter_sort_and_page() {
     assert_eq!(names(&list("name=a&name=c&sort_key=name").await, "networks"), ["a", "c"]);
     assert_eq!(names(&list("name=").await, "networks"), Vec::<String>::new());
     assert_eq!(list("shared=True").await["networks"], json!([]));
+    assert_eq!(list("router:external=True").await["networks"], json!([]));
+    assert_eq!(list("router%3Aexternal=False").await["networks"].as_array().unwrap().len(), 5);
     assert_eq!(list("status=ACTIVE").await["networks"].as_array().unwrap().len(), 5);
     // The way through, page by page, and back.
     let mut path = "/v2.0/networks?limit=2&sort_key=name&sort_dir=asc".to_owned();

@@ -11,7 +11,7 @@ use super::model::NetworkView;
 use super::service::{NetworkChange, NewNetwork};
 use super::store::COLUMNS;
 use crate::attributes::{Attributes, DESCRIPTION_MAX, NAME_MAX, Verb};
-use crate::faults::network_not_found;
+use crate::faults::{http_bad_request, network_not_found};
 use crate::listing::api::{made, one, page, standard};
 use crate::listing::model::ListQuery;
 use crate::{Fault, Network, NetworkId};
@@ -42,6 +42,7 @@ fn view(network: &NetworkView) -> Value {
     map.insert("admin_state_up".into(), json!(row.admin_state_up));
     map.insert("status".into(), json!("ACTIVE"));
     map.insert("shared".into(), json!(row.shared));
+    map.insert("router:external".into(), json!(false));
     map.insert("subnets".into(), json!(network.subnets));
     map.insert("mtu".into(), json!(row.mtu));
     map.insert("port_security_enabled".into(), json!(row.port_security_enabled));
@@ -75,8 +76,19 @@ async fn show(
     Ok(Json(one("network", view(&row), &filters)))
 }
 
+/// A network that claimed to lead outside would be believed.
+fn refuse_external(body: &mut Attributes) -> Result<(), Fault> {
+    if body.boolean("router:external")? == Some(true) {
+        return Err(http_bad_request(
+            "Unrecognized attribute(s) 'router:external': this cloud has no external networks yet",
+        ));
+    }
+    Ok(())
+}
+
 fn read_new(mut body: Attributes) -> Result<NewNetwork, Fault> {
     body.read_only(READ_ONLY)?;
+    refuse_external(&mut body)?;
     let new = NewNetwork {
         project: body.project()?,
         name: body.string("name", NAME_MAX)?.unwrap_or_default(),
@@ -110,6 +122,7 @@ async fn update(
     let mut body = Attributes::single(body, "network", Verb::Update)?;
     body.read_only(READ_ONLY)?;
     body.read_only(&["tenant_id", "project_id"])?;
+    refuse_external(&mut body)?;
     let change = NetworkChange {
         name: body.string("name", NAME_MAX)?,
         description: body.string("description", DESCRIPTION_MAX)?,

@@ -23,6 +23,8 @@ pub const COLUMNS: &[Column] = &[
     Column::of("revision_number", "n.revision", Kind::Int),
     Column::of("created_at", "n.created_at", Kind::Time),
     Column::of("updated_at", "n.updated_at", Kind::Time),
+    // There are no external networks yet; clients filter by the attribute all the same.
+    Column::of("router:external", "0", Kind::Bool),
     // A network has no other status: it exists as soon as its row does.
     Column::text("status", "'ACTIVE'"),
 ];

@@ -182,7 +182,7 @@ async fn locked(tx: &mut Tx, id: &PortId) -> Result<Port, Fault> {
     let (network, project) =
         store::place_of(tx, id).await?.ok_or_else(|| faults::port_not_found(id))?;
     tx.lock(&[network_lock(&network), groups_lock(&project)]).await?;
-    Ok(store::get(tx, id).await?.ok_or_else(|| faults::port_not_found(id))?)
+    store::get(tx, id).await?.ok_or_else(|| faults::port_not_found(id))
 }
 
 async fn lock_all(tx: &mut Tx, ports: &[Port]) -> Result<(), Fault> {
