@@ -176,27 +176,20 @@ async fn leave_network(
 pub async fn publish(tx: &mut Tx, port: &Port, left: &[SecurityGroupId]) -> Result<(), Fault> {
     let Some(binding) = &port.binding else { return Ok(()) };
     let mut batch = Batch::default();
-    let here = ports::bound_in(tx, &port.network_id, &binding.l2_domain).await?;
-    let alone = !here.iter().any(|other| {
-        other.id != port.id && other.binding.as_ref().is_some_and(|b| b.host == binding.host)
-    });
-    if alone {
-        put_network(tx, &mut batch, &port.network_id, &[binding.host]).await?;
-    }
     let about_me = neighbour_spec(port, binding);
-    let mut others: BTreeSet<HostId> = BTreeSet::new();
-    for other in &here {
-        let Some(there) = other.binding.as_ref().filter(|there| there.host != binding.host) else {
-            continue;
-        };
-        others.insert(there.host);
-        if alone {
-            let spec = neighbour_spec(other, there);
-            batch.put(binding.host, DocumentKind::Neighbour, other.id, &spec)?;
+    for (host, domain) in ports::hosts_of_network(tx, &port.network_id).await? {
+        if host != binding.host && domain == binding.l2_domain {
+            batch.put(host, DocumentKind::Neighbour, port.id, &about_me)?;
         }
     }
-    for host in others {
-        batch.put(host, DocumentKind::Neighbour, port.id, &about_me)?;
+    if ports::is_alone(tx, port, &binding.host).await? {
+        put_network(tx, &mut batch, &port.network_id, &[binding.host]).await?;
+        for other in ports::bound_in(tx, &port.network_id, &binding.l2_domain).await? {
+            if let Some(there) = other.binding.as_ref().filter(|there| there.host != binding.host) {
+                let spec = neighbour_spec(&other, there);
+                batch.put(binding.host, DocumentKind::Neighbour, other.id, &spec)?;
+            }
+        }
     }
     let known = load_groups(tx, std::slice::from_ref(port)).await?;
     batch.put(binding.host, DocumentKind::Port, port.id, &port_spec(port, binding, &known))?;
@@ -297,9 +290,9 @@ async fn load_groups(tx: &mut Tx, all: &[Port]) -> Result<Groups, Fault> {
         let (ips, pairs) = store::member_addresses(tx, &network, &group).await?;
         let mut nets: Vec<IpNet> = ips.into_iter().map(IpNet::from).collect();
         nets.extend(pairs.into_iter().map(|pair| pair.ip_address));
-        nets.sort();
-        nets.dedup();
-        members.insert((network, group), nets);
+        // Exactly the same addresses in fewer ranges: neighbours in a subnet mostly are neighbours
+        // in number, and every range is a flow.
+        members.insert((network, group), IpNet::aggregate(&nets));
     }
     Ok(Groups { rules, members })
 }

@@ -6,8 +6,10 @@ use host_protocol::{Attachment, DocumentKind, NeighbourSpec, NetworkSpec, PortSp
 use serde_json::json;
 
 use crate::NicRequest;
+use crate::address::model::{address as address_of, number};
 use crate::test_support::{Cloud, address, id};
 
+/// The IPv4 addresses that the port's rules let in or out by name, one by one.
 fn remotes(spec: &PortSpec) -> Vec<String> {
     let mut found: Vec<String> = spec
         .security_rules
@@ -15,7 +17,11 @@ fn remotes(spec: &PortSpec) -> Vec<String> {
         .filter(|rule: &&SecurityRule| !rule.ipv6)
         .filter_map(|rule| rule.remote.as_ref())
         .flatten()
-        .map(ToString::to_string)
+        .flat_map(|net| {
+            let first = number(net.network());
+            (first..=number(net.broadcast())).filter_map(|n| address_of(n, net.addr()))
+        })
+        .map(|ip| ip.to_string())
         .collect();
     found.sort();
     found
@@ -44,7 +50,7 @@ async fn two_hosts_hear_of_each_others_ports_and_a_third_of_none() {
         assert!(ports[0].port_number >= 1);
         // The default group lets its members in: both, whichever was bound first.
         let mut wanted =
-            [on_a.fixed_ips[0].1, on_b.fixed_ips[0].1].map(|ip| format!("{ip}/32")).to_vec();
+            [on_a.fixed_ips[0].1, on_b.fixed_ips[0].1].map(|ip| ip.to_string()).to_vec();
         wanted.sort();
         assert_eq!(remotes(&ports[0]), wanted);
         let neighbours: Vec<NeighbourSpec> = cloud.specs(host, DocumentKind::Neighbour).await;
@@ -75,7 +81,7 @@ async fn the_last_port_takes_network_and_neighbours_with_it() {
     }
     assert!(cloud.specs::<NeighbourSpec>(&b, DocumentKind::Neighbour).await.is_empty());
     let ports: Vec<PortSpec> = cloud.specs(&b, DocumentKind::Port).await;
-    assert_eq!(remotes(&ports[0]), [format!("{}/32", stays.fixed_ips[0].1)]);
+    assert_eq!(remotes(&ports[0]), [stays.fixed_ips[0].1.to_string()]);
 }
 
 #[tokio::test]
@@ -292,6 +298,6 @@ async fn a_changed_port_is_news_for_its_neighbours() {
     assert_eq!(neighbours[0].allowed_address_pairs[0].0.to_string(), "10.0.0.200/32");
     let ports: Vec<PortSpec> = cloud.specs(&b, DocumentKind::Port).await;
     let seen = remotes(&ports[0]);
-    assert!(seen.contains(&"10.0.0.77/32".into()) && seen.contains(&"10.0.0.200/32".into()));
-    assert!(!seen.contains(&format!("{}/32", port.fixed_ips[0].1)), "{seen:?}");
+    assert!(seen.contains(&"10.0.0.77".into()) && seen.contains(&"10.0.0.200".into()));
+    assert!(!seen.contains(&port.fixed_ips[0].1.to_string()), "{seen:?}");
 }

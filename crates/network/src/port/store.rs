@@ -244,6 +244,17 @@ pub async fn bound_in(
     select(tx, &conditions, "p.id").await
 }
 
+/// Whether the port's network has no other port on the host.
+pub async fn is_alone(tx: &mut Tx, port: &Port, host: &HostId) -> Result<bool, DatabaseError> {
+    let others = tx
+        .query(
+            "SELECT id FROM ports WHERE bound_host = $1 AND network_id = $2 AND id <> $3 LIMIT 1",
+            &params![host, port.network_id, port.id],
+        )
+        .await?;
+    Ok(others.is_empty())
+}
+
 /// The hosts on which a network has ports, with the L2 domain of each, sorted.
 pub async fn hosts_of_network(
     tx: &mut Tx,
