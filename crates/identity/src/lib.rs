@@ -1,1 +1,168 @@
-//! identity
+//! Identity, as Keystone v3 offers it: who is who, who may act where, and where the services are.
+//!
+//! | folder | what |
+//! |---|---|
+//! | [`token`] | format, keys, verification without I/O, revocation; `/v3/auth` |
+//! | `user`, `group`, `project`, `domain`, `role` | what they are called, and their routes |
+//! | `assignment` | who has which role where |
+//! | `catalog` | regions, services, endpoints |
+//! | `password` | hashing within limits |
+//! | `bootstrap` | the first administrator, roles and catalogue |
+//!
+//! Start-up: [`bootstrap`] (idempotent), [`Tokens::open`], [`Identity::new`], [`routes`], and one
+//! task that runs [`Identity::run`].
+
+mod assignment;
+mod bootstrap;
+mod catalog;
+mod discovery;
+mod domain;
+mod fields;
+mod filter;
+mod group;
+mod migrations;
+mod password;
+mod project;
+mod role;
+mod rules;
+pub mod token;
+mod user;
+mod wire;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cloud_types::Fault;
+use database::{BoxFuture, DatabaseError, Origin, Tx};
+use service_kit::{Ctx, Kit, Routes, Service};
+use tokio_util::sync::CancellationToken;
+
+pub use bootstrap::{
+    BootstrapConfig, BootstrapError, Bootstrapped, DemoConfig, bootstrap, well_known_role,
+};
+pub use migrations::MIGRATIONS;
+pub use password::{HashParams, PasswordPool};
+pub use rules::POLICY;
+pub use token::{KeySource, Tokens};
+
+use token::Revocation;
+
+/// What an operator may set.
+#[derive(Clone, Debug)]
+pub struct IdentityConfig {
+    /// How long a token lives. A token got from a token ends with the first one.
+    pub token_lifetime: Duration,
+    /// How passwords are hashed from now on; older hashes stay valid.
+    pub hashing: HashParams,
+    /// How many hashes are computed at once.
+    pub hashing_workers: usize,
+    /// How many more wait for their turn; beyond it the answer is 429.
+    pub hashing_queue: usize,
+}
+
+impl Default for IdentityConfig {
+    fn default() -> Self {
+        IdentityConfig {
+            token_lifetime: Duration::from_secs(3600),
+            hashing: HashParams::default(),
+            hashing_workers: std::thread::available_parallelism().map_or(2, usize::from),
+            hashing_queue: 128,
+        }
+    }
+}
+
+/// The identity service. Cheap to clone.
+#[derive(Clone)]
+pub struct Identity {
+    kit: Kit,
+    tokens: Arc<Tokens>,
+    passwords: Arc<PasswordPool>,
+    config: Arc<IdentityConfig>,
+}
+
+impl Identity {
+    /// The service on a kit whose verifier is `tokens`.
+    pub fn new(kit: Kit, tokens: Arc<Tokens>, config: IdentityConfig) -> Identity {
+        Identity {
+            passwords: Arc::new(PasswordPool::new(
+                config.hashing,
+                config.hashing_workers,
+                config.hashing_queue,
+            )),
+            kit,
+            tokens,
+            config: Arc::new(config),
+        }
+    }
+
+    /// Keeps this process's knowledge of roles and revocations fresh, and sweeps what is over,
+    /// until `shutdown`.
+    pub async fn run(&self, shutdown: CancellationToken) {
+        let follower = self.tokens.clone().run(shutdown.clone());
+        let sweeper = async {
+            loop {
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    () = tokio::time::sleep(Duration::from_secs(600)) => {}
+                }
+                let swept = self
+                    .kit
+                    .db
+                    .transact(&Origin::system("identity-sweeper"), |tx| {
+                        Box::pin(async move {
+                            token::store::sweep_revocations(tx).await?;
+                            service_kit::idempotency::expire(tx).await
+                        })
+                    })
+                    .await;
+                if let Err(error) = swept {
+                    let error: DatabaseError = error;
+                    tracing::warn!(%error, "expired revocations and keys could not be removed");
+                }
+            }
+        };
+        tokio::join!(follower, sweeper);
+    }
+
+    /// A change on behalf of a request. Revocations that it makes hold in this process as soon as
+    /// it returns; other processes hear of them by the feed.
+    async fn change<T, F>(&self, ctx: &Ctx, closure: F) -> Result<T, Fault>
+    where
+        T: Send + 'static,
+        F: for<'c> Fn(&'c mut Tx) -> BoxFuture<'c, Result<(T, Vec<Revocation>), Fault>>
+            + Send
+            + Sync
+            + 'static,
+    {
+        let (value, revocations) = self.kit.transact(ctx, closure).await?;
+        self.tokens.apply(&revocations);
+        Ok(value)
+    }
+
+    /// A look at the database.
+    async fn look<T, F>(&self, closure: F) -> Result<T, Fault>
+    where
+        T: Send + 'static,
+        F: for<'c> Fn(&'c mut Tx) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync + 'static,
+    {
+        self.kit.db.read(closure).await
+    }
+}
+
+/// The routes of the service.
+pub fn routes(identity: Identity) -> Routes {
+    Routes::new(Service::Identity)
+        .merge(discovery::api::routes())
+        .merge(token::api::routes())
+        .merge(user::api::routes())
+        .merge(group::api::routes())
+        .merge(project::api::routes())
+        .merge(domain::api::routes())
+        .merge(role::api::routes())
+        .merge(assignment::api::routes())
+        .merge(catalog::api::routes())
+        .with_state(identity)
+}
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,6 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -60,9 +59,7 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) {
     let acceptor = tls.map(TlsAcceptor::from);
-    let graceful = Arc::new(GracefulShutdown::new());
     let room = Arc::new(Semaphore::new(config.max_connections));
-    // Held by each connection's task, so that the end waits for handshakes too.
     let tasks = tokio_util::task::TaskTracker::new();
     loop {
         let permit = tokio::select! {
@@ -84,24 +81,20 @@ pub async fn serve(
             }
         };
         let peer = Peer { address, tls: acceptor.is_some() };
-        let connection = Connection { app: app.clone(), config, peer, _permit: permit };
-        tasks.spawn(connection.run(stream, acceptor.clone(), graceful.clone()));
+        let connection = Connection {
+            app: app.clone(),
+            config,
+            peer,
+            shutdown: shutdown.clone(),
+            _permit: permit,
+        };
+        tasks.spawn(connection.run(stream, acceptor.clone()));
     }
     drop(listener);
     app.set_ready(false);
     tasks.close();
     tracing::info!("no new connections; waiting for requests under way");
-    let ended = async {
-        // Every task holds a clone of `graceful` only until its connection is watched.
-        match Arc::try_unwrap(graceful) {
-            Ok(graceful) => graceful.shutdown().await,
-            Err(shared) => {
-                drop(shared);
-                tasks.wait().await;
-            }
-        }
-    };
-    if tokio::time::timeout(config.grace, ended).await.is_err() {
+    if tokio::time::timeout(config.grace, tasks.wait()).await.is_err() {
         tracing::warn!("some requests did not end within the grace period and are cut");
     }
 }
@@ -110,23 +103,20 @@ struct Connection {
     app: App,
     config: ServeConfig,
     peer: Peer,
+    shutdown: CancellationToken,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Connection {
-    async fn run(
-        self,
-        stream: TcpStream,
-        acceptor: Option<TlsAcceptor>,
-        graceful: Arc<GracefulShutdown>,
-    ) {
+    async fn run(self, stream: TcpStream, acceptor: Option<TlsAcceptor>) {
+        // Answers are small and whole; waiting to fill a segment only adds latency.
         let _ = stream.set_nodelay(true);
         match acceptor {
-            None => self.speak(stream, graceful).await,
+            None => self.speak(stream).await,
             Some(acceptor) => {
                 let handshake = acceptor.accept(stream);
                 match tokio::time::timeout(self.config.handshake_timeout, handshake).await {
-                    Ok(Ok(stream)) => self.speak(stream, graceful).await,
+                    Ok(Ok(stream)) => self.speak(stream).await,
                     Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
                     Err(_) => tracing::debug!("TLS handshake timed out"),
                 }
@@ -134,11 +124,11 @@ impl Connection {
         }
     }
 
-    async fn speak<T>(self, stream: T, graceful: Arc<GracefulShutdown>)
+    async fn speak<T>(self, stream: T)
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Connection { app, config, peer, _permit } = self;
+        let Connection { app, config, peer, shutdown, _permit } = self;
         let mut builder = Builder::new(TokioExecutor::new());
         builder
             .http1()
@@ -159,11 +149,16 @@ impl Connection {
             parts.extensions.insert(peer);
             app.call(http::Request::from_parts(parts, Body::new(body)))
         });
-        let connection =
-            builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
-        let watched = graceful.watch(connection);
-        drop(graceful);
-        if let Err(error) = watched.await {
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = shutdown.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
             tracing::debug!(%error, "connection ended");
         }
     }

@@ -1,0 +1,387 @@
+//! Granting, taking away, and listing.
+
+use std::collections::BTreeMap;
+
+use cloud_types::{DomainId, Fault, ProjectId, RoleId, UserId};
+use database::{JournalEntry, ObjectLock, Tx};
+use serde_json::{Value, json};
+use service_kit::{Ctx, Filters, Target};
+
+use super::model::{ActorKind, Assignment, SYSTEM, TargetKind, World, effective};
+use super::store;
+use crate::role::model::Role;
+use crate::token::service::revoke;
+use crate::token::{Revocation, RevocationKind};
+use crate::{Identity, domain, group, project, role, user, wire};
+
+/// Roles that a domain's manager may give to others.
+const DELEGABLE: [&str; 3] = ["manager", "member", "reader"];
+
+/// What a grant needs of the objects that it names.
+struct Named {
+    target: Target,
+    role: Option<Role>,
+}
+
+/// Looks the actor, the target and the role up, and collects what the rules ask about them. An
+/// object that is missing is 404 only after the caller was authorised.
+async fn named(
+    tx: &mut Tx,
+    wanted: &Assignment,
+    with_role: bool,
+) -> Result<(Named, Option<Fault>), Fault> {
+    let mut missing = None;
+    let mut target = Target::none();
+    let actor_domain: Option<DomainId> = match wanted.actor_kind {
+        ActorKind::User => match wanted.actor_id.parse::<UserId>() {
+            Ok(id) => user::store::get(tx, &id).await?.map(|user| user.domain_id),
+            Err(_) => None,
+        },
+        ActorKind::Group => {
+            group::store::get(tx, &wanted.actor_id).await?.map(|group| group.domain_id)
+        }
+    };
+    match actor_domain {
+        Some(domain) => target = target.with("actor_domain_id", domain.as_str()),
+        None => missing = Some(wire::not_found(wanted.actor_kind.as_str(), &wanted.actor_id)),
+    }
+    let on: Option<DomainId> = match wanted.target_kind {
+        TargetKind::System => None,
+        TargetKind::Domain => match wanted.target_id.parse::<DomainId>() {
+            Ok(id) => domain::store::get(tx, &id).await?.map(|domain| domain.id),
+            Err(_) => None,
+        },
+        TargetKind::Project => match wanted.target_id.parse::<ProjectId>() {
+            Ok(id) => project::store::get(tx, &id).await?.map(|project| project.domain_id),
+            Err(_) => None,
+        },
+    };
+    if on.is_none() && wanted.target_kind != TargetKind::System {
+        missing = Some(wire::not_found(wanted.target_kind.as_str(), &wanted.target_id));
+    }
+    target.domain = on;
+    let mut found = None;
+    if with_role {
+        match role::store::get(tx, &wanted.role_id).await? {
+            Some(role) => {
+                if DELEGABLE.contains(&role.name.as_str()) {
+                    target = target.with("delegable", "True");
+                }
+                found = Some(role);
+            }
+            None => missing = Some(wire::not_found("role", &wanted.role_id)),
+        }
+    }
+    Ok((Named { target, role: found }, missing))
+}
+
+fn rules(kind: TargetKind) -> (&'static str, &'static str) {
+    match kind {
+        TargetKind::System => ("identity:list_system_grants", "identity:change_system_grants"),
+        _ => ("identity:list_grants", "identity:change_grants"),
+    }
+}
+
+fn journal(tx: &mut Tx, action: &'static str, assignment: &Assignment) {
+    let project: Option<ProjectId> = match assignment.target_kind {
+        TargetKind::Project => assignment.target_id.parse().ok(),
+        _ => None,
+    };
+    let shown = Some(json!({
+        "actor": format!("{}:{}", assignment.actor_kind.as_str(), assignment.actor_id),
+        "target": assignment.scope_key(),
+        "role": assignment.role_id,
+        "inherited": assignment.inherited,
+    }));
+    let (before, after) = if action == "create" { (None, shown) } else { (shown, None) };
+    tx.journal(JournalEntry {
+        kind: "role_assignment",
+        id: assignment.path(),
+        project,
+        action,
+        before,
+        after,
+    });
+}
+
+/// Ends the tokens that may rest on an assignment: for a user's own one those for that scope, for
+/// a group's or an inherited one all of the users concerned.
+async fn end_tokens(tx: &mut Tx, gone: &Assignment) -> Result<Vec<Revocation>, Fault> {
+    match gone.actor_kind {
+        ActorKind::Group => {
+            let members = group::store::members(tx, &gone.actor_id).await?;
+            group::service::end_tokens(tx, &members).await
+        }
+        ActorKind::User => {
+            let Ok(id) = gone.actor_id.parse::<UserId>() else {
+                return Ok(Vec::new());
+            };
+            if gone.inherited {
+                return group::service::end_tokens(tx, std::slice::from_ref(&id)).await;
+            }
+            let Some(serial) = user::store::raise_serial(tx, &id).await? else {
+                return Ok(Vec::new());
+            };
+            let kind = RevocationKind::Grant;
+            Ok(vec![revoke(tx, kind, id.as_str(), &gone.scope_key(), serial).await?])
+        }
+    }
+}
+
+/// Before a role is deleted: ends the tokens of everybody who holds it.
+pub(crate) async fn end_all_of_role(tx: &mut Tx, role: &RoleId) -> Result<Vec<Revocation>, Fault> {
+    let holders = role::store::holders(tx, role).await?;
+    group::service::end_tokens(tx, &holders).await
+}
+
+/// The objects that must stay while an assignment to them is made.
+fn locks(wanted: &Assignment) -> Vec<ObjectLock> {
+    let mut locks = vec![
+        ObjectLock::new(wanted.actor_kind.as_str(), &wanted.actor_id),
+        ObjectLock::new("role", &wanted.role_id),
+    ];
+    if wanted.target_kind != TargetKind::System {
+        locks.push(ObjectLock::new(wanted.target_kind.as_str(), &wanted.target_id));
+    }
+    locks
+}
+
+impl Identity {
+    pub(crate) async fn grant(&self, ctx: &Ctx, wanted: Assignment) -> Result<(), Fault> {
+        self.alter(ctx, wanted, true).await
+    }
+
+    pub(crate) async fn take_away(&self, ctx: &Ctx, unwanted: Assignment) -> Result<(), Fault> {
+        self.alter(ctx, unwanted, false).await
+    }
+
+    async fn alter(&self, ctx: &Ctx, wanted: Assignment, grant: bool) -> Result<(), Fault> {
+        let (_, rule) = rules(wanted.target_kind);
+        let asker = ctx.clone();
+        self.change(ctx, move |tx| {
+            let (wanted, asker) = (wanted.clone(), asker.clone());
+            Box::pin(async move {
+                tx.lock(&locks(&wanted)).await?;
+                let (found, missing) = named(tx, &wanted, true).await?;
+                asker.authorise(rule, &found.target)?;
+                if let Some(fault) = missing {
+                    return Err(fault);
+                }
+                if grant {
+                    if store::add(tx, &wanted).await? {
+                        journal(tx, "create", &wanted);
+                    }
+                    return Ok(((), Vec::new()));
+                }
+                if !store::remove(tx, &wanted).await? {
+                    return Err(no_assignment(found.role.as_ref(), &wanted));
+                }
+                journal(tx, "delete", &wanted);
+                let ended = end_tokens(tx, &wanted).await?;
+                Ok(((), ended))
+            })
+        })
+        .await
+    }
+
+    /// 404 when the actor does not have the role there.
+    pub(crate) async fn check_grant(&self, ctx: &Ctx, wanted: Assignment) -> Result<(), Fault> {
+        let held = self.grants(ctx, wanted.clone()).await?;
+        if held.iter().any(|role| role.id == wanted.role_id) {
+            return Ok(());
+        }
+        Err(no_assignment(None, &wanted))
+    }
+
+    /// The roles that an actor was given on a target; the role of `like` is not looked at.
+    pub(crate) async fn grants(&self, ctx: &Ctx, like: Assignment) -> Result<Vec<Role>, Fault> {
+        let (rule, _) = rules(like.target_kind);
+        let asker = ctx.clone();
+        self.look(move |tx| {
+            let (like, asker) = (like.clone(), asker.clone());
+            Box::pin(async move {
+                let (found, missing) = named(tx, &like, false).await?;
+                asker.authorise(rule, &found.target)?;
+                if let Some(fault) = missing {
+                    return Err(fault);
+                }
+                let mut roles = Vec::new();
+                for held in store::between(tx, &like).await? {
+                    roles.extend(role::store::get(tx, &held.role_id).await?);
+                }
+                Ok(roles)
+            })
+        })
+        .await
+    }
+
+    /// `GET /v3/role_assignments`.
+    pub(crate) async fn role_assignments(
+        &self,
+        ctx: &Ctx,
+        filters: Filters,
+    ) -> Result<Vec<Value>, Fault> {
+        let wanted = Wanted::read(&filters)?;
+        let target = Target {
+            project: wanted.project.as_ref().and_then(|id| id.parse().ok()),
+            domain: ctx.token()?.domain.clone(),
+            ..Target::default()
+        };
+        ctx.authorise("identity:list_role_assignments", &target)?;
+        let sees_all = ctx.may("identity:overseer", &Target::none());
+        let own_domain = ctx.token()?.domain.as_ref().map(ToString::to_string);
+        let implied = self.implied();
+        let shown = wanted.clone();
+        let (rows, names) = self
+            .look(move |tx| {
+                let (wanted, implied) = (wanted.clone(), implied.clone());
+                Box::pin(async move {
+                    let mut rows = store::all(tx).await?;
+                    if wanted.effective {
+                        let world = World {
+                            members: store::memberships(tx).await?,
+                            projects: store::projects(tx).await?,
+                            implied,
+                        };
+                        rows = effective(&rows, &world);
+                    }
+                    rows.retain(|row| wanted.matches(row));
+                    Ok::<_, Fault>((rows, store::names(tx).await?))
+                })
+            })
+            .await?;
+        let in_own_domain = |row: &Assignment| {
+            let domain = match row.target_kind {
+                TargetKind::System => None,
+                TargetKind::Domain => Some(row.target_id.clone()),
+                TargetKind::Project => names
+                    .get(&("project".to_owned(), row.target_id.clone()))
+                    .and_then(|(_, domain)| domain.clone()),
+            };
+            domain.is_some() && domain == own_domain
+        };
+        Ok(rows
+            .iter()
+            .filter(|row| sees_all || own_domain.is_none() || in_own_domain(row))
+            .map(|row| {
+                let mut view = row.view(ctx);
+                if shown.with_names {
+                    add_names(&mut view, row, &names);
+                }
+                view
+            })
+            .collect())
+    }
+
+    fn implied(&self) -> BTreeMap<RoleId, Vec<RoleId>> {
+        let directory = self.tokens.roles();
+        directory
+            .names
+            .keys()
+            .map(|id| {
+                let all = directory.expand(std::slice::from_ref(id));
+                (id.clone(), all.into_iter().map(|role| role.id).collect())
+            })
+            .collect()
+    }
+}
+
+fn no_assignment(role: Option<&Role>, wanted: &Assignment) -> Fault {
+    let role = role.map_or_else(|| wanted.role_id.to_string(), |role| role.id.to_string());
+    Fault::not_found(format!(
+        "Could not find role assignment with role: {role}, user or group: {}, project, domain, \
+         or system: {}.",
+        wanted.actor_id, wanted.target_id
+    ))
+}
+
+/// The filters of the list.
+#[derive(Clone, Debug, Default)]
+struct Wanted {
+    user: Option<String>,
+    group: Option<String>,
+    role: Option<String>,
+    project: Option<String>,
+    domain: Option<String>,
+    system: bool,
+    only_inherited: bool,
+    effective: bool,
+    with_names: bool,
+}
+
+impl Wanted {
+    fn read(filters: &Filters) -> Result<Wanted, Fault> {
+        let text = |key: &str| filters.get(key).map(str::to_owned);
+        let flag = |key: &str| Ok::<_, Fault>(filters.flag(key)?.unwrap_or(false));
+        let wanted = Wanted {
+            user: text("user.id"),
+            group: text("group.id"),
+            role: text("role.id"),
+            project: text("scope.project.id"),
+            domain: text("scope.domain.id"),
+            system: filters.has("scope.system"),
+            only_inherited: filters.has("scope.OS-INHERIT:inherited_to"),
+            effective: flag("effective")?,
+            with_names: flag("include_names")?,
+        };
+        let scopes = [wanted.project.is_some(), wanted.domain.is_some(), wanted.system];
+        if scopes.iter().filter(|set| **set).count() > 1 {
+            return Err(Fault::bad_request(
+                "Specify a domain, a project or the system, not more than one of them.",
+            ));
+        }
+        if wanted.user.is_some() && wanted.group.is_some() {
+            return Err(Fault::bad_request("Specify a user or a group, not both."));
+        }
+        if wanted.effective && wanted.group.is_some() {
+            return Err(Fault::bad_request(
+                "Combining effective and group filter will always result in an empty list.",
+            ));
+        }
+        Ok(wanted)
+    }
+
+    fn matches(&self, row: &Assignment) -> bool {
+        let actor = |wanted: &Option<String>, kind: ActorKind| {
+            wanted.as_ref().is_none_or(|id| row.actor_kind == kind && row.actor_id == *id)
+        };
+        let target = |wanted: &Option<String>, kind: TargetKind| {
+            wanted.as_ref().is_none_or(|id| row.target_kind == kind && row.target_id == *id)
+        };
+        actor(&self.user, ActorKind::User)
+            && actor(&self.group, ActorKind::Group)
+            && self.role.as_ref().is_none_or(|id| row.role_id.as_str() == id)
+            && target(&self.project, TargetKind::Project)
+            && target(&self.domain, TargetKind::Domain)
+            && (!self.system || row.target_kind == TargetKind::System)
+            && (!self.only_inherited || row.inherited)
+    }
+}
+
+type Names = BTreeMap<(String, String), (String, Option<String>)>;
+
+fn add_names(view: &mut Value, row: &Assignment, names: &Names) {
+    let name = |kind: &str, id: &str| names.get(&(kind.to_owned(), id.to_owned()));
+    let describe = |kind: &str, id: &str| {
+        let (text, domain) = name(kind, id)?;
+        let mut shown = json!({"id": id, "name": text});
+        if let Some(domain) = domain {
+            let domain_name = name("domain", domain).map(|(text, _)| text.as_str());
+            shown["domain"] = json!({"id": domain, "name": domain_name});
+        }
+        Some(shown)
+    };
+    if let Some(shown) = describe("role", row.role_id.as_str()) {
+        view["role"] = shown;
+    }
+    let actor = row.actor_kind.as_str();
+    if let Some(shown) = describe(actor, &row.actor_id) {
+        view[actor] = shown;
+    }
+    let target = row.target_kind.as_str();
+    if row.target_id != SYSTEM
+        && let Some(shown) = describe(target, &row.target_id)
+    {
+        view["scope"][target] = shown;
+    }
+}

@@ -1,0 +1,283 @@
+//! `/v3/regions`, `/v3/services`, `/v3/endpoints`.
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use cloud_types::Fault;
+use serde_json::{Value, json};
+use service_kit::{
+    Access, Answer, ApiResult, Ctx, Filters, Json, Method, Path, Routes, Service, StatusCode,
+    StrictJson,
+};
+use uuid::Uuid;
+
+use super::model::{CatalogService, Endpoint, Region};
+use super::service::Entry;
+use crate::fields::{Fields, NAME_LONG, Patch};
+use crate::{Identity, wire};
+
+pub(crate) fn routes() -> Routes<Identity> {
+    let routes = Routes::new(Service::Identity)
+        .route(Method::POST, "/v3/regions", change::<Region>(), create_region)
+        .route(Method::PUT, "/v3/regions/{region_id}", change::<Region>(), put_region)
+        .route(Method::PATCH, "/v3/regions/{region_id}", change::<Region>(), update_region)
+        .route(Method::POST, "/v3/services", change::<CatalogService>(), create_service)
+        .route(
+            Method::PATCH,
+            "/v3/services/{service_id}",
+            change::<CatalogService>(),
+            update_service,
+        )
+        .route(Method::POST, "/v3/endpoints", change::<Endpoint>(), create_endpoint)
+        .route(Method::PATCH, "/v3/endpoints/{endpoint_id}", change::<Endpoint>(), update_endpoint);
+    let routes = common::<Region>(routes);
+    let routes = common::<CatalogService>(routes);
+    common::<Endpoint>(routes)
+}
+
+fn change<T: Entry>() -> Access {
+    Access::Rule(T::RULES[2])
+}
+
+/// Listing, showing and deleting are the same for all three.
+fn common<T: Entry>(routes: Routes<Identity>) -> Routes<Identity> {
+    let kind = T::KIND;
+    let one = format!("/v3/{kind}s/{{{kind}_id}}");
+    routes
+        .route(Method::GET, &format!("/v3/{kind}s"), Access::Rule(T::RULES[1]), list::<T>)
+        .route(Method::GET, &one, Access::Rule(T::RULES[0]), show::<T>)
+        .route(Method::DELETE, &one, Access::Rule(T::RULES[2]), delete::<T>)
+}
+
+async fn list<T: Entry>(
+    State(identity): State<Identity>,
+    ctx: Ctx,
+    filters: Filters,
+) -> ApiResult<Response> {
+    let entries = identity.entries::<T>(&ctx).await?;
+    // The catalogue is short: filters are applied to what is shown.
+    let keys = ["type", "name", "service_id", "interface", "region_id", "parent_region_id"];
+    let rows: Vec<Value> = entries
+        .iter()
+        .map(|entry| entry.view(&ctx))
+        .filter(|row| {
+            keys.iter().all(|key| match filters.get(key) {
+                Some(wanted) if row.get(key).is_some() => row[key].as_str() == Some(wanted),
+                _ => true,
+            })
+        })
+        .collect();
+    let name = format!("{}s", T::KIND);
+    Ok(wire::whole_list(&ctx, &format!("/{name}"), &name, &rows))
+}
+
+fn shown<T: Entry>(ctx: &Ctx, entry: &T) -> Value {
+    json!({ T::KIND: entry.view(ctx) })
+}
+
+async fn show<T: Entry>(
+    State(identity): State<Identity>,
+    ctx: Ctx,
+    Path(id): Path<String>,
+) -> ApiResult<Json<Value>> {
+    let entry = identity.entry::<T>(&ctx, &id).await?;
+    Ok(Json(shown(&ctx, &entry)))
+}
+
+async fn delete<T: Entry>(
+    State(identity): State<Identity>,
+    ctx: Ctx,
+    Path(id): Path<String>,
+) -> ApiResult<StatusCode> {
+    identity.delete_entry::<T>(&ctx, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn created<T: Entry>(ctx: &Ctx, entry: &T) -> Response {
+    Answer(StatusCode::CREATED, shown(ctx, entry)).into_response()
+}
+
+fn new_id() -> String {
+    Uuid::new_v4().simple().to_string()
+}
+
+fn set<T>(patch: Patch<T>) -> Option<T> {
+    match patch {
+        Patch::Set(value) => Some(value),
+        Patch::Null | Patch::Absent => None,
+    }
+}
+
+fn read_region(body: Value, id: Option<String>) -> Result<Region, Fault> {
+    let mut fields = Fields::below("region", body)?;
+    let named = set(fields.text("id", NAME_LONG)?).filter(|id| !id.is_empty());
+    let region = Region {
+        id: id.or(named).unwrap_or_else(new_id),
+        description: fields.description()?.unwrap_or_default(),
+        parent_region_id: set(fields.text("parent_region_id", NAME_LONG)?),
+    };
+    fields.ignore(&["links"]);
+    fields.finish()?;
+    Ok(region)
+}
+
+async fn create_region(
+    State(identity): State<Identity>,
+    ctx: Ctx,
+    StrictJson(body): StrictJson<Value>,
+) -> ApiResult<Response> {
+    let region = identity.add_entry(&ctx, read_region(body, None)?).await?;
+    Ok(created(&ctx, &region))
+}
+
+async fn put_region(
+    State(identity): State<Identity>,
+    ctx: Ctx,
+    Path(id): Path<String>,
+    StrictJson(body): StrictJson<Value>,
+) -> ApiResult<Response> {
+    let region = identity.add_entry(&ctx, read_region(body, Some(id))?).await?;
+    Ok(created(&ctx, &region))
+}
+
+async fn update_region(
+    State(identity): State<Identity>,
+    ctx: Ctx,
+    Path(id): Path<String>,
+    StrictJson(body): StrictJson<Value>,
+) -> ApiResult<Json<Value>> {
+    let mut fields = Fields::below("region", body)?;
+    let description = fields.description()?;
+    let parent = fields.text("parent_region_id", NAME_LONG)?;
+    fields.ignore(&["id", "links"]);
+    fields.finish()?;
+    let region = identity
+        .edit_entry(&ctx, &id, move |region: &mut Region| {
+            if let Some(description) = &description {
+                region.description.clone_from(description);
+            }
+            parent.clone().apply(&mut region.parent_region_id);
+        })
+        .await?;
+    Ok(Json(shown(&ctx, &region)))
+}
+
+async fn create_service(
+    State(identity): State<Identity>,
+    ctx: Ctx,
+    StrictJson(body): StrictJson<Value>,
+) -> ApiResult<Response> {
+    let mut fields = Fields::below("service", body)?;
+    let service = CatalogService {
+        id: new_id(),
+        kind: fields.required_name("type", NAME_LONG)?,
+        name: set(fields.text("name", NAME_LONG)?).unwrap_or_default(),
+        description: fields.description()?.unwrap_or_default(),
+        enabled: fields.flag("enabled")?.unwrap_or(true),
+    };
+    fields.ignore(&["id", "links"]);
+    fields.finish()?;
+    let service = identity.add_entry(&ctx, service).await?;
+    Ok(created(&ctx, &service))
+}
+
+async fn update_service(
+    State(identity): State<Identity>,
+    ctx: Ctx,
+    Path(id): Path<String>,
+    StrictJson(body): StrictJson<Value>,
+) -> ApiResult<Json<Value>> {
+    let mut fields = Fields::below("service", body)?;
+    let kind = fields.name("type", NAME_LONG)?;
+    let name = set(fields.text("name", NAME_LONG)?);
+    let description = fields.description()?;
+    let enabled = fields.flag("enabled")?;
+    fields.ignore(&["id", "links"]);
+    fields.finish()?;
+    let service = identity
+        .edit_entry(&ctx, &id, move |service: &mut CatalogService| {
+            if let Some(kind) = &kind {
+                service.kind.clone_from(kind);
+            }
+            if let Some(name) = &name {
+                service.name.clone_from(name);
+            }
+            if let Some(description) = &description {
+                service.description.clone_from(description);
+            }
+            service.enabled = enabled.unwrap_or(service.enabled);
+        })
+        .await?;
+    Ok(Json(shown(&ctx, &service)))
+}
+
+fn check_interface(interface: &str) -> Result<(), Fault> {
+    if ["public", "internal", "admin"].contains(&interface) {
+        return Ok(());
+    }
+    Err(Fault::bad_request(
+        "Invalid input for field 'interface': it must be public, internal or admin.",
+    ))
+}
+
+/// The region of an endpoint under its new name or its old one.
+fn region_of(fields: &mut Fields) -> Result<Patch<String>, Fault> {
+    let new = fields.text("region_id", NAME_LONG)?;
+    let old = fields.text("region", NAME_LONG)?;
+    Ok(if new == Patch::Absent { old } else { new })
+}
+
+async fn create_endpoint(
+    State(identity): State<Identity>,
+    ctx: Ctx,
+    StrictJson(body): StrictJson<Value>,
+) -> ApiResult<Response> {
+    let mut fields = Fields::below("endpoint", body)?;
+    let endpoint = Endpoint {
+        id: new_id(),
+        service_id: fields.required_name("service_id", 64)?,
+        region_id: set(region_of(&mut fields)?),
+        interface: fields.required_name("interface", 16)?,
+        url: fields.required_name("url", 2048)?,
+        enabled: fields.flag("enabled")?.unwrap_or(true),
+    };
+    fields.ignore(&["id", "links", "name"]);
+    fields.finish()?;
+    check_interface(&endpoint.interface)?;
+    let endpoint = identity.add_entry(&ctx, endpoint).await?;
+    Ok(created(&ctx, &endpoint))
+}
+
+async fn update_endpoint(
+    State(identity): State<Identity>,
+    ctx: Ctx,
+    Path(id): Path<String>,
+    StrictJson(body): StrictJson<Value>,
+) -> ApiResult<Json<Value>> {
+    let mut fields = Fields::below("endpoint", body)?;
+    let service = fields.name("service_id", 64)?;
+    let region = region_of(&mut fields)?;
+    let interface = fields.name("interface", 16)?;
+    let url = fields.name("url", 2048)?;
+    let enabled = fields.flag("enabled")?;
+    fields.ignore(&["id", "links", "name"]);
+    fields.finish()?;
+    if let Some(interface) = &interface {
+        check_interface(interface)?;
+    }
+    let endpoint = identity
+        .edit_entry(&ctx, &id, move |endpoint: &mut Endpoint| {
+            if let Some(service) = &service {
+                endpoint.service_id.clone_from(service);
+            }
+            if let Some(interface) = &interface {
+                endpoint.interface.clone_from(interface);
+            }
+            if let Some(url) = &url {
+                endpoint.url.clone_from(url);
+            }
+            region.clone().apply(&mut endpoint.region_id);
+            endpoint.enabled = enabled.unwrap_or(endpoint.enabled);
+        })
+        .await?;
+    Ok(Json(shown(&ctx, &endpoint)))
+}

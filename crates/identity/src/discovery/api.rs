@@ -1,0 +1,39 @@
+//! `GET /identity` and `GET /identity/v3`.
+
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use service_kit::{Access, Answer, Ctx, Json, Method, Routes, Service, StatusCode};
+
+use crate::Identity;
+
+pub(crate) fn routes() -> Routes<Identity> {
+    Routes::new(Service::Identity).route(Method::GET, "", Access::Public, versions).route(
+        Method::GET,
+        "/v3",
+        Access::Public,
+        version,
+    )
+}
+
+fn v3(ctx: &Ctx) -> Value {
+    json!({
+        "id": "v3.14",
+        "status": "stable",
+        "updated": "2020-04-07T00:00:00Z",
+        "links": [{"rel": "self", "href": format!("{}/v3/", ctx.service_url())}],
+        "media-types": [{
+            "base": "application/json",
+            "type": "application/vnd.openstack.identity-v3+json",
+        }],
+    })
+}
+
+/// 300: a choice, of one.
+async fn versions(ctx: Ctx) -> Response {
+    let body = json!({"versions": {"values": [v3(&ctx)]}});
+    Answer(StatusCode::MULTIPLE_CHOICES, body).into_response()
+}
+
+async fn version(ctx: Ctx) -> Json<Value> {
+    Json(json!({"version": v3(&ctx)}))
+}

@@ -1,0 +1,3 @@
+//! Which versions there are: what clients ask first.
+
+pub(crate) mod api;

@@ -1,0 +1,283 @@
+//! What can be done with groups.
+
+use cloud_types::{DomainId, Fault, UserId};
+use database::{JournalEntry, ObjectLock, Tx};
+use serde_json::Value;
+use service_kit::{Ctx, Filters, Target};
+use uuid::Uuid;
+
+use super::model::Group;
+use super::store;
+use crate::token::service::revoke;
+use crate::token::{Revocation, RevocationKind};
+use crate::user::model::User;
+use crate::{Identity, domain, user, wire};
+
+fn journal(
+    tx: &mut Tx,
+    action: &'static str,
+    id: &str,
+    before: Option<Value>,
+    after: Option<Value>,
+) {
+    tx.journal(JournalEntry {
+        kind: "group",
+        id: id.to_owned(),
+        project: None,
+        action,
+        before,
+        after,
+    });
+}
+
+/// Ends all tokens of these users: each may rest on what was taken away.
+pub(crate) async fn end_tokens(tx: &mut Tx, users: &[UserId]) -> Result<Vec<Revocation>, Fault> {
+    let mut ended = Vec::new();
+    for user in users {
+        if let Some(serial) = user::store::raise_serial(tx, user).await? {
+            ended.push(revoke(tx, RevocationKind::User, user.as_str(), "", serial).await?);
+        }
+    }
+    Ok(ended)
+}
+
+async fn existing(tx: &mut Tx, id: &str) -> Result<Group, Fault> {
+    store::get(tx, id).await?.ok_or_else(|| wire::not_found("group", id))
+}
+
+impl Identity {
+    pub(crate) async fn list_groups(
+        &self,
+        ctx: &Ctx,
+        filters: Filters,
+    ) -> Result<Vec<Group>, Fault> {
+        let domain = self.list_domain(ctx, "identity:list_groups", &filters)?;
+        let page = wire::page_request(&filters)?;
+        self.look(move |tx| {
+            let (domain, filters, page) = (domain.clone(), filters.clone(), page.clone());
+            Box::pin(async move { Ok(store::list(tx, domain.as_ref(), &filters, &page).await?) })
+        })
+        .await
+    }
+
+    /// The groups of a user; the caller has been authorised.
+    pub(crate) async fn groups_of(&self, ctx: &Ctx, user: &UserId) -> Result<Vec<Value>, Fault> {
+        let user = user.clone();
+        let groups = self
+            .look(move |tx| {
+                let user = user.clone();
+                Box::pin(async move { Ok(store::of_user(tx, &user).await?) })
+            })
+            .await?;
+        Ok(groups.iter().map(|group| group.view(ctx)).collect())
+    }
+
+    pub(crate) async fn group(&self, ctx: &Ctx, rule: &str, id: &str) -> Result<Group, Fault> {
+        let wanted = id.to_owned();
+        let found = self
+            .look(move |tx| {
+                let id = wanted.clone();
+                Box::pin(async move { Ok(store::get(tx, &id).await?) })
+            })
+            .await?;
+        match found {
+            Some(group) => {
+                ctx.authorise(rule, &group.target())?;
+                Ok(group)
+            }
+            None => {
+                ctx.authorise(rule, &Target::none())?;
+                Err(wire::not_found("group", id))
+            }
+        }
+    }
+
+    pub(crate) async fn create_group(
+        &self,
+        ctx: &Ctx,
+        name: String,
+        description: String,
+        domain: Option<DomainId>,
+    ) -> Result<Group, Fault> {
+        let domain = self.domain_for(ctx, domain.as_ref())?;
+        ctx.authorise("identity:create_group", &Target::domain(&domain))?;
+        let group =
+            Group { id: Uuid::new_v4().simple().to_string(), domain_id: domain, name, description };
+        self.change(ctx, move |tx| {
+            let group = group.clone();
+            Box::pin(async move {
+                if domain::store::get(tx, &group.domain_id).await?.is_none() {
+                    return Err(wire::not_found("domain", &group.domain_id));
+                }
+                if !store::insert(tx, &group).await? {
+                    return Err(taken(&group));
+                }
+                journal(tx, "create", &group.id, None, Some(group.public()));
+                Ok((group, Vec::new()))
+            })
+        })
+        .await
+    }
+
+    pub(crate) async fn update_group(
+        &self,
+        ctx: &Ctx,
+        id: &str,
+        name: Option<String>,
+        description: Option<String>,
+    ) -> Result<Group, Fault> {
+        self.group(ctx, "identity:update_group", id).await?;
+        let id = id.to_owned();
+        self.change(ctx, move |tx| {
+            let (id, name, description) = (id.clone(), name.clone(), description.clone());
+            Box::pin(async move {
+                tx.lock(&[ObjectLock::new("group", &id)]).await?;
+                let before = existing(tx, &id).await?;
+                let mut group = before.clone();
+                if let Some(name) = name {
+                    group.name = name;
+                }
+                if let Some(description) = description {
+                    group.description = description;
+                }
+                if !store::update(tx, &group).await? {
+                    return Err(taken(&group));
+                }
+                journal(tx, "update", &id, Some(before.public()), Some(group.public()));
+                Ok((group, Vec::new()))
+            })
+        })
+        .await
+    }
+
+    pub(crate) async fn delete_group(&self, ctx: &Ctx, id: &str) -> Result<(), Fault> {
+        self.group(ctx, "identity:delete_group", id).await?;
+        let id = id.to_owned();
+        self.change(ctx, move |tx| {
+            let id = id.clone();
+            Box::pin(async move {
+                tx.lock(&[ObjectLock::new("group", &id)]).await?;
+                let group = existing(tx, &id).await?;
+                let members = store::members(tx, &id).await?;
+                let ended = end_tokens(tx, &members).await?;
+                store::delete(tx, &id).await?;
+                journal(tx, "delete", &id, Some(group.public()), None);
+                Ok(((), ended))
+            })
+        })
+        .await
+    }
+
+    pub(crate) async fn members(&self, ctx: &Ctx, id: &str) -> Result<Vec<User>, Fault> {
+        self.group(ctx, "identity:list_users_in_group", id).await?;
+        let id = id.to_owned();
+        self.look(move |tx| {
+            let id = id.clone();
+            Box::pin(async move { Ok(user::store::in_group(tx, &id).await?) })
+        })
+        .await
+    }
+
+    /// The group and the user of a membership, with the caller authorised for both.
+    async fn membership(
+        &self,
+        ctx: &Ctx,
+        rule: &'static str,
+        group: &str,
+        member: &UserId,
+    ) -> Result<(), Fault> {
+        let (id, wanted) = (group.to_owned(), member.clone());
+        let (found, member_found) = self
+            .look(move |tx| {
+                let (id, wanted) = (id.clone(), wanted.clone());
+                Box::pin(async move {
+                    let group = store::get(tx, &id).await?;
+                    Ok((group, user::store::get(tx, &wanted).await?))
+                })
+            })
+            .await?;
+        let mut target = found.as_ref().map_or_else(Target::none, Group::target);
+        if let Some(user) = &member_found {
+            target = target.with("member_domain_id", user.domain_id.as_str());
+        }
+        ctx.authorise(rule, &target)?;
+        match (found, member_found) {
+            (None, _) => Err(wire::not_found("group", group)),
+            (_, None) => Err(wire::not_found("user", member)),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) async fn add_member(
+        &self,
+        ctx: &Ctx,
+        group: &str,
+        member: &UserId,
+    ) -> Result<(), Fault> {
+        self.membership(ctx, "identity:add_user_to_group", group, member).await?;
+        let (group, member) = (group.to_owned(), member.clone());
+        self.change(ctx, move |tx| {
+            let (group, member) = (group.clone(), member.clone());
+            Box::pin(async move {
+                tx.lock(&[ObjectLock::new("group", &group), ObjectLock::new("user", &member)])
+                    .await?;
+                existing(tx, &group).await?;
+                store::add_member(tx, &group, &member).await?;
+                let after = serde_json::json!({"member": member});
+                journal(tx, "add_member", &group, None, Some(after));
+                Ok(((), Vec::new()))
+            })
+        })
+        .await
+    }
+
+    pub(crate) async fn remove_member(
+        &self,
+        ctx: &Ctx,
+        group: &str,
+        member: &UserId,
+    ) -> Result<(), Fault> {
+        self.membership(ctx, "identity:remove_user_from_group", group, member).await?;
+        let (group, member) = (group.to_owned(), member.clone());
+        self.change(ctx, move |tx| {
+            let (group, member) = (group.clone(), member.clone());
+            Box::pin(async move {
+                tx.lock(&[ObjectLock::new("group", &group), ObjectLock::new("user", &member)])
+                    .await?;
+                if !store::remove_member(tx, &group, &member).await? {
+                    return Err(not_a_member(&group, &member));
+                }
+                let before = serde_json::json!({"member": member});
+                journal(tx, "remove_member", &group, Some(before), None);
+                let ended = end_tokens(tx, std::slice::from_ref(&member)).await?;
+                Ok(((), ended))
+            })
+        })
+        .await
+    }
+
+    pub(crate) async fn check_member(
+        &self,
+        ctx: &Ctx,
+        group: &str,
+        member: &UserId,
+    ) -> Result<(), Fault> {
+        self.group(ctx, "identity:check_user_in_group", group).await?;
+        let (id, wanted) = (group.to_owned(), member.clone());
+        let members = self
+            .look(move |tx| {
+                let id = id.clone();
+                Box::pin(async move { Ok(store::members(tx, &id).await?) })
+            })
+            .await?;
+        if members.contains(&wanted) { Ok(()) } else { Err(not_a_member(group, member)) }
+    }
+}
+
+fn taken(group: &Group) -> Fault {
+    wire::duplicate("group", &group.name, &format!(" at domain ID {}", group.domain_id))
+}
+
+fn not_a_member(group: &str, user: &UserId) -> Fault {
+    Fault::not_found(format!("User {user} not found in group {group}."))
+}

@@ -1,0 +1,45 @@
+//! What a role is.
+
+use cloud_types::{RoleId, Timestamp};
+use serde_json::{Value, json};
+use service_kit::Ctx;
+
+use crate::wire;
+
+/// A role.
+#[derive(Clone, Debug)]
+pub(crate) struct Role {
+    pub id: RoleId,
+    pub name: String,
+    pub description: Option<String>,
+    pub created_at: Timestamp,
+}
+
+impl Role {
+    /// What the API shows.
+    pub fn view(&self, ctx: &Ctx) -> Value {
+        let mut view = self.public();
+        view["links"] = json!({"self": wire::self_link(ctx, "roles", self.id.as_str())});
+        view
+    }
+
+    /// What the journal keeps.
+    pub fn public(&self) -> Value {
+        json!({
+            "id": self.id,
+            "name": self.name,
+            "domain_id": null,
+            "description": self.description,
+            "options": {},
+        })
+    }
+
+    /// The short form in lists of implications.
+    pub fn reference(&self, ctx: &Ctx) -> Value {
+        json!({
+            "id": self.id,
+            "name": self.name,
+            "links": {"self": wire::self_link(ctx, "roles", self.id.as_str())},
+        })
+    }
+}

@@ -1,0 +1,115 @@
+//! `/v3/auth/tokens` and what a token may ask about itself.
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use cloud_types::Fault;
+use serde_json::json;
+use service_kit::{
+    Access, Answer, ApiResult, Ctx, Filters, HeaderMap, HeaderName, HeaderValue, Json, Method,
+    Routes, Service, StatusCode, StrictJson,
+};
+
+use super::model::AuthBody;
+use crate::{Identity, catalog, wire};
+
+/// The token that a request is about.
+const SUBJECT: &str = "x-subject-token";
+
+pub(crate) fn routes() -> Routes<Identity> {
+    Routes::new(Service::Identity)
+        .route(Method::POST, "/v3/auth/tokens", Access::Public, issue)
+        .route(Method::GET, "/v3/auth/tokens", Access::Token, validate)
+        .route(Method::DELETE, "/v3/auth/tokens", Access::Token, revoke)
+        .route(Method::GET, "/v3/auth/catalog", Access::Token, show_catalog)
+        .route(Method::GET, "/v3/auth/projects", Access::Token, projects)
+        .route(Method::GET, "/v3/auth/domains", Access::Token, domains)
+        .route(Method::GET, "/v3/auth/system", Access::Token, system)
+}
+
+async fn issue(
+    State(identity): State<Identity>,
+    filters: Filters,
+    StrictJson(body): StrictJson<AuthBody>,
+) -> ApiResult<Response> {
+    let issued = identity.issue(body.into_login()?, !filters.has("nocatalog")).await?;
+    let mut response = Answer(StatusCode::CREATED, issued.body).into_response();
+    set_subject(&mut response, &issued.text)?;
+    Ok(response)
+}
+
+fn set_subject(response: &mut Response, token: &str) -> Result<(), Fault> {
+    let mut value = HeaderValue::from_str(token)
+        .map_err(|_| Fault::internal("The token could not be written."))?;
+    // Keeps it out of HTTP/2's compression table and of debug output.
+    value.set_sensitive(true);
+    response.headers_mut().insert(HeaderName::from_static(SUBJECT), value);
+    Ok(())
+}
+
+fn subject(headers: &HeaderMap) -> Result<&str, Fault> {
+    headers
+        .get(SUBJECT)
+        .and_then(|value| value.to_str().ok())
+        .ok_or_else(|| Fault::bad_request("X-Subject-Token is required: the token in question."))
+}
+
+/// `HEAD` comes here too: its body is dropped on the way out.
+async fn validate(
+    State(identity): State<Identity>,
+    ctx: Ctx,
+    filters: Filters,
+    headers: HeaderMap,
+) -> ApiResult<Response> {
+    let text = subject(&headers)?;
+    let body = identity.describe(&ctx, text, !filters.has("nocatalog")).await?;
+    let mut response = Json(body).into_response();
+    set_subject(&mut response, text)?;
+    Ok(response)
+}
+
+async fn revoke(
+    State(identity): State<Identity>,
+    ctx: Ctx,
+    headers: HeaderMap,
+) -> ApiResult<StatusCode> {
+    identity.revoke(&ctx, subject(&headers)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn show_catalog(State(identity): State<Identity>, ctx: Ctx) -> ApiResult<Response> {
+    let token = ctx.token()?.clone();
+    if token.project.is_none() && token.domain.is_none() && !token.system {
+        return Err(Fault::forbidden(
+            "An unscoped token has no catalogue. Authenticate for a project.",
+        )
+        .into());
+    }
+    let project = token.project.as_ref().map(|project| project.id.clone());
+    let catalog = identity
+        .look(move |tx| {
+            let project = project.clone();
+            Box::pin(async move { catalog::service::for_token(tx, project.as_ref()).await })
+        })
+        .await?;
+    let url = format!("{}/v3/auth/catalog", ctx.service_url());
+    Ok(Json(json!({"catalog": catalog, "links": {"self": url, "previous": null, "next": null}}))
+        .into_response())
+}
+
+async fn projects(State(identity): State<Identity>, ctx: Ctx) -> ApiResult<Response> {
+    let user = ctx.user()?;
+    let rows = identity.projects_of(&ctx, &user, true).await?;
+    Ok(wire::whole_list(&ctx, "/auth/projects", "projects", &rows))
+}
+
+async fn domains(State(identity): State<Identity>, ctx: Ctx) -> ApiResult<Response> {
+    let rows = identity.own_domains(&ctx).await?;
+    Ok(wire::whole_list(&ctx, "/auth/domains", "domains", &rows))
+}
+
+async fn system(State(identity): State<Identity>, ctx: Ctx) -> ApiResult<Response> {
+    let has = identity.has_system_roles(&ctx).await?;
+    let system = if has { json!([{"all": true}]) } else { json!([]) };
+    let url = format!("{}/v3/auth/system", ctx.service_url());
+    Ok(Json(json!({"system": system, "links": {"self": url}})).into_response())
+}

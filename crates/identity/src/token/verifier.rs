@@ -1,0 +1,263 @@
+//! The verifier that every request goes through: signature, expiry, revocation, role names; all
+//! from memory. A signature takes 50 µs to check, so what was checked is remembered for a while,
+//! by a hash of the text; expiry and revocation are looked at every time.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use cloud_types::{Fault, Timestamp};
+use database::{Database, DatabaseError, Notification};
+use service_kit::{Token, TokenProject, TokenVerifier};
+use sha2::{Digest as _, Sha256};
+use tokio_util::sync::CancellationToken;
+
+use super::directory::RoleDirectory;
+use super::format::{Claims, Scope};
+use super::keys::{KeyError, KeySet, KeySource};
+use super::revocation::{Revocation, Revocations};
+use super::store;
+
+/// Channel of changes to roles and what they imply.
+pub(crate) const ROLES_CHANNEL: &str = "identity_roles";
+/// Channel of new revocations.
+pub(crate) const REVOCATIONS_CHANNEL: &str = "identity_revocations";
+/// Everything is read again this often even without a notification, which is only a hint.
+const RELOAD_EVERY: Duration = Duration::from_secs(20);
+/// A process that has not heard of revocations for this long refuses tokens rather than honour a
+/// revoked one.
+const REFUSE_AFTER: Duration = Duration::from_secs(15 * 60);
+/// Checked tokens remembered; each takes about 1 KiB.
+const CACHE_ENTRIES: usize = 8192;
+
+struct Checked {
+    claims: Arc<Claims>,
+    token: Arc<Token>,
+    roles_version: u64,
+}
+
+/// The keys, roles and revocations of this process. Implements [`TokenVerifier`].
+pub struct Tokens {
+    db: Database,
+    keys: KeySet,
+    roles: ArcSwap<RoleDirectory>,
+    revocations: RwLock<Revocations>,
+    cache: Mutex<HashMap<[u8; 32], Checked>>,
+    /// When the database last answered; zero until [`Tokens::run`] follows it.
+    fresh_at: AtomicI64,
+}
+
+/// Why tokens cannot be verified at all.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The signing keys cannot be used.
+    #[error("the token signing keys: {0}")]
+    Keys(#[from] KeyError),
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+}
+
+impl Tokens {
+    /// Reads keys, roles and revocations. The schema must have been migrated.
+    ///
+    /// # Errors
+    /// When the keys cannot be used or the database fails.
+    pub async fn open(db: &Database, keys: &KeySource) -> Result<Arc<Tokens>, OpenError> {
+        let tokens = Arc::new(Tokens {
+            db: db.clone(),
+            keys: KeySet::load(keys)?,
+            roles: ArcSwap::default(),
+            revocations: RwLock::default(),
+            cache: Mutex::default(),
+            fresh_at: AtomicI64::new(0),
+        });
+        tokens.reload().await?;
+        Ok(tokens)
+    }
+
+    /// Follows roles and revocations until `shutdown`. One task for each process.
+    pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
+        let mut roles = self.db.subscribe(ROLES_CHANNEL);
+        let mut revocations = self.db.subscribe(REVOCATIONS_CHANNEL);
+        loop {
+            match self.reload().await {
+                Ok(()) => self.fresh_at.store(self.db.clock().now().0, Ordering::Release),
+                Err(error) => tracing::warn!(%error, "revocations could not be read"),
+            }
+            // A revocation is applied by its id; all else is read again.
+            loop {
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    () = tokio::time::sleep(RELOAD_EVERY) => break,
+                    _ = roles.recv() => break,
+                    news = revocations.recv() => match news {
+                        Notification::Key(id) if self.load_one(&id).await.is_ok() => {}
+                        _ => break,
+                    },
+                }
+            }
+        }
+    }
+
+    async fn load_one(&self, id: &str) -> Result<(), DatabaseError> {
+        let id = id.to_owned();
+        let found = self
+            .db
+            .read(move |tx| {
+                let id = id.clone();
+                Box::pin(async move { store::revocation(tx, &id).await })
+            })
+            .await?;
+        if let Some(revocation) = found {
+            self.apply(&[revocation]);
+        }
+        Ok(())
+    }
+
+    /// Reads all roles and revocations.
+    pub(crate) async fn reload(&self) -> Result<(), DatabaseError> {
+        let (mut directory, revocations) = self
+            .db
+            .read(|tx| {
+                Box::pin(async move {
+                    let directory = store::role_directory(tx).await?;
+                    let revocations = store::live_revocations(tx).await?;
+                    Ok::<_, DatabaseError>((directory, revocations))
+                })
+            })
+            .await?;
+        let current = self.roles.load();
+        directory.version = current.version;
+        if directory != **current {
+            directory.version += 1;
+            self.roles.store(Arc::new(directory));
+        }
+        self.apply(&revocations);
+        self.revocations
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .forget_expired(self.db.clock().now());
+        Ok(())
+    }
+
+    /// Makes revocations known in this process, after they were committed.
+    pub(crate) fn apply(&self, revocations: &[Revocation]) {
+        let mut known = self.revocations.write().unwrap_or_else(PoisonError::into_inner);
+        for revocation in revocations {
+            known.add(revocation);
+        }
+    }
+
+    pub(crate) fn roles(&self) -> Arc<RoleDirectory> {
+        self.roles.load_full()
+    }
+
+    /// Signs what was decided.
+    pub(crate) fn sign(&self, claims: &Claims) -> String {
+        claims.sign(&self.keys)
+    }
+
+    /// What a good token says, with the form that services see.
+    ///
+    /// # Errors
+    /// 401 when it is not good; 503 when revocations have not been heard of for too long.
+    pub(crate) fn check(
+        &self,
+        text: &str,
+        now: Timestamp,
+    ) -> Result<(Arc<Claims>, Arc<Token>), Fault> {
+        let refused = || Fault::unauthorized("The request you have made requires authentication.");
+        let fresh_at = self.fresh_at.load(Ordering::Acquire);
+        if fresh_at != 0 && now.since(Timestamp(fresh_at)) > REFUSE_AFTER {
+            return Err(Fault::unavailable(
+                "Tokens cannot be checked: this server has not been able to learn of revoked \
+                 tokens for a quarter of an hour. Try another server, or later.",
+            )
+            .retry_after(10));
+        }
+        let (claims, token) = self.checked(text).ok_or_else(refused)?;
+        if claims.expires_at <= now {
+            return Err(refused());
+        }
+        let revoked =
+            self.revocations.read().unwrap_or_else(PoisonError::into_inner).covers(&claims);
+        // A scoped token whose every role was deleted has nothing left to stand for.
+        let hollow = claims.scope != Scope::Unscoped && token.roles.is_empty();
+        if revoked || hollow {
+            return Err(refused());
+        }
+        Ok((claims, token))
+    }
+
+    fn checked(&self, text: &str) -> Option<(Arc<Claims>, Arc<Token>)> {
+        let roles = self.roles.load();
+        let hash: [u8; 32] = Sha256::digest(text.as_bytes()).into();
+        let cached = {
+            let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+            cache.get(&hash).map(|checked| {
+                (checked.claims.clone(), checked.token.clone(), checked.roles_version)
+            })
+        };
+        let claims = match cached {
+            Some((claims, token, version)) if version == roles.version => {
+                return Some((claims, token));
+            }
+            Some((claims, _, _)) => claims,
+            None => match Claims::read(text, &self.keys) {
+                Ok(claims) => Arc::new(claims),
+                Err(reason) => {
+                    tracing::debug!(%reason, "a token was refused");
+                    return None;
+                }
+            },
+        };
+        let token = Arc::new(as_token(&claims, &roles));
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        if cache.len() >= CACHE_ENTRIES {
+            // Rare, and cheaper than keeping an order: everybody pays one signature again.
+            cache.clear();
+        }
+        cache.insert(
+            hash,
+            Checked { claims: claims.clone(), token: token.clone(), roles_version: roles.version },
+        );
+        Some((claims, token))
+    }
+}
+
+impl TokenVerifier for Tokens {
+    fn verify(&self, text: &str, now: Timestamp) -> Result<Arc<Token>, Fault> {
+        self.check(text, now).map(|(_, token)| token)
+    }
+}
+
+fn as_token(claims: &Claims, roles: &RoleDirectory) -> Token {
+    let (project, domain, system) = match &claims.scope {
+        Scope::Unscoped => (None, None, false),
+        Scope::Project(project, domain) => (
+            Some(TokenProject { id: project.id.clone(), domain_id: domain.id.clone(), name: None }),
+            None,
+            false,
+        ),
+        Scope::Domain(domain) => (None, Some(domain.id.clone()), false),
+        Scope::System => (None, None, true),
+    };
+    let mut audit_ids = vec![claims.audit_id.to_string()];
+    audit_ids.extend(claims.chain_id.map(|chain| chain.to_string()));
+    Token {
+        user_id: claims.user.id.clone(),
+        user_name: None,
+        user_domain_id: claims.user_domain.id.clone(),
+        project,
+        domain,
+        system,
+        roles: roles.expand(&claims.roles),
+        methods: claims.method_names(),
+        issued_at: claims.issued_at,
+        expires_at: claims.expires_at,
+        audit_ids,
+    }
+}

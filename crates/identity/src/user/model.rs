@@ -1,0 +1,67 @@
+//! What a user is.
+
+use std::fmt;
+
+use cloud_types::{DomainId, ProjectId, Timestamp, UserId};
+use serde_json::{Map, Value, json};
+use service_kit::Ctx;
+
+use crate::wire;
+
+/// A user.
+#[derive(Clone)]
+pub(crate) struct User {
+    pub id: UserId,
+    pub domain_id: DomainId,
+    pub name: String,
+    pub description: Option<String>,
+    pub enabled: bool,
+    pub default_project_id: Option<ProjectId>,
+    /// PHC string; `None` for a user who cannot log in with a password.
+    pub password_hash: Option<String>,
+    pub password_changed_at: Option<Timestamp>,
+    pub options: Map<String, Value>,
+    pub extra: Map<String, Value>,
+    pub serial: u64,
+    pub generation: i64,
+    pub created_at: Timestamp,
+}
+
+/// Leaves out the hash: it must not reach a log by way of `{:?}`.
+impl fmt::Debug for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("User")
+            .field("id", &self.id)
+            .field("domain_id", &self.domain_id)
+            .field("name", &self.name)
+            .field("enabled", &self.enabled)
+            .finish_non_exhaustive()
+    }
+}
+
+impl User {
+    /// What the API shows.
+    pub fn view(&self, ctx: &Ctx) -> Value {
+        let mut view = self.public();
+        view["links"] = json!({"self": wire::self_link(ctx, "users", self.id.as_str())});
+        view
+    }
+
+    /// What the journal keeps: no hash.
+    pub fn public(&self) -> Value {
+        let mut view = self.extra.clone();
+        view.insert("id".into(), json!(self.id));
+        view.insert("domain_id".into(), json!(self.domain_id));
+        view.insert("name".into(), json!(self.name));
+        view.insert("enabled".into(), json!(self.enabled));
+        view.insert("options".into(), json!(self.options));
+        view.insert("password_expires_at".into(), Value::Null);
+        if let Some(description) = &self.description {
+            view.insert("description".into(), json!(description));
+        }
+        if let Some(project) = &self.default_project_id {
+            view.insert("default_project_id".into(), json!(project));
+        }
+        Value::Object(view)
+    }
+}

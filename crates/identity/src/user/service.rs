@@ -1,0 +1,311 @@
+//! What can be done with users.
+
+use cloud_types::{DomainId, Fault, ProjectId, UserId};
+use database::{JournalEntry, ObjectLock, Tx};
+use serde_json::{Map, Value};
+use service_kit::{Ctx, Filters, Target};
+use zeroize::Zeroizing;
+
+use super::model::User;
+use super::store;
+use crate::fields::{Patch, merge_extra};
+use crate::token::service::revoke;
+use crate::token::{Revocation, RevocationKind};
+use crate::{Identity, domain, wire};
+
+/// A new user, or what changes of one.
+#[derive(Clone)]
+pub(crate) struct UserChange {
+    pub name: Option<String>,
+    pub domain_id: Option<DomainId>,
+    pub description: Patch<String>,
+    pub enabled: Option<bool>,
+    pub default_project_id: Patch<ProjectId>,
+    pub options: Option<Map<String, Value>>,
+    pub extra: Map<String, Value>,
+}
+
+/// A password on its way in, and whether there is one.
+pub(crate) type NewPassword = Patch<Zeroizing<String>>;
+
+pub(crate) fn journal(
+    tx: &mut Tx,
+    action: &'static str,
+    id: &UserId,
+    before: Option<&User>,
+    after: Option<&User>,
+) {
+    tx.journal(JournalEntry {
+        kind: "user",
+        id: id.to_string(),
+        project: None,
+        action,
+        before: before.map(User::public),
+        after: after.map(User::public),
+    });
+}
+
+/// Where a rule about the user looks.
+pub(crate) fn target(user: &User) -> Target {
+    Target {
+        user: Some(user.id.clone()),
+        domain: Some(user.domain_id.clone()),
+        ..Target::default()
+    }
+}
+
+impl Identity {
+    /// The domain that a new object goes into: the one named, else that of the token's scope.
+    pub(crate) fn domain_for(
+        &self,
+        ctx: &Ctx,
+        named: Option<&DomainId>,
+    ) -> Result<DomainId, Fault> {
+        if let Some(domain) = named {
+            return Ok(domain.clone());
+        }
+        let token = ctx.token()?;
+        let scope = token
+            .domain
+            .clone()
+            .or_else(|| token.project.as_ref().map(|project| project.domain_id.clone()));
+        Ok(scope.unwrap_or_else(crate::bootstrap::default_domain))
+    }
+
+    /// The domain that a list is limited to: the one asked for, and for a token of one domain
+    /// that one.
+    pub(crate) fn list_domain(
+        &self,
+        ctx: &Ctx,
+        rule: &str,
+        filters: &Filters,
+    ) -> Result<Option<DomainId>, Fault> {
+        let asked = filters.get("domain_id").filter(|text| !text.is_empty());
+        let asked: Option<DomainId> = match asked {
+            None => ctx.token()?.domain.clone(),
+            Some(text) => Some(wire::id("domain", text)?),
+        };
+        let target = Target { domain: asked.clone(), ..Target::default() };
+        ctx.authorise(rule, &target)?;
+        Ok(asked)
+    }
+
+    pub(crate) async fn list_users(&self, ctx: &Ctx, filters: Filters) -> Result<Vec<User>, Fault> {
+        let domain = self.list_domain(ctx, "identity:list_users", &filters)?;
+        let enabled = filters.flag("enabled")?;
+        let page = wire::page_request(&filters)?;
+        self.look(move |tx| {
+            let (domain, filters, page) = (domain.clone(), filters.clone(), page.clone());
+            Box::pin(async move {
+                Ok(store::list(tx, domain.as_ref(), enabled, &filters, &page).await?)
+            })
+        })
+        .await
+    }
+
+    /// A user whom the caller may do `rule` to. Who may not is told the same as when there is none
+    /// only where upstream does; for users it says 403.
+    pub(crate) async fn user(&self, ctx: &Ctx, rule: &str, id: &UserId) -> Result<User, Fault> {
+        let wanted = id.clone();
+        let found = self
+            .look(move |tx| {
+                let id = wanted.clone();
+                Box::pin(async move { Ok(store::get(tx, &id).await?) })
+            })
+            .await?;
+        match found {
+            Some(user) => {
+                ctx.authorise(rule, &target(&user))?;
+                Ok(user)
+            }
+            None => {
+                // Whoever may not look must not learn by 404 that an id is free.
+                let hidden = Target { user: Some(id.clone()), ..Target::default() };
+                ctx.authorise(rule, &hidden)?;
+                Err(wire::not_found("user", id))
+            }
+        }
+    }
+
+    pub(crate) async fn create_user(
+        &self,
+        ctx: &Ctx,
+        change: UserChange,
+        password: NewPassword,
+    ) -> Result<User, Fault> {
+        let domain = self.domain_for(ctx, change.domain_id.as_ref())?;
+        ctx.authorise("identity:create_user", &Target::domain(&domain))?;
+        let hash = self.new_hash(password).await?;
+        self.change(ctx, move |tx| {
+            let (change, domain, hash) = (change.clone(), domain.clone(), hash.clone());
+            Box::pin(async move {
+                if domain::store::get(tx, &domain).await?.is_none() {
+                    return Err(wire::not_found("domain", &domain));
+                }
+                let now = tx.now();
+                let mut default_project_id = None;
+                let mut description = None;
+                change.default_project_id.apply(&mut default_project_id);
+                change.description.apply(&mut description);
+                let user = User {
+                    id: UserId::random(),
+                    domain_id: domain,
+                    name: change.name.unwrap_or_default(),
+                    description,
+                    enabled: change.enabled.unwrap_or(true),
+                    default_project_id,
+                    password_changed_at: hash.as_ref().map(|_| now),
+                    password_hash: hash,
+                    options: change.options.unwrap_or_default(),
+                    extra: change.extra,
+                    serial: 0,
+                    generation: 1,
+                    created_at: now,
+                };
+                if !store::insert(tx, &user).await? {
+                    return Err(taken(&user));
+                }
+                journal(tx, "create", &user.id, None, Some(&user));
+                Ok((user, Vec::new()))
+            })
+        })
+        .await
+    }
+
+    async fn new_hash(&self, password: NewPassword) -> Result<Option<String>, Fault> {
+        match password {
+            Patch::Set(secret) => Ok(Some(self.passwords.hash(secret).await?)),
+            Patch::Null | Patch::Absent => Ok(None),
+        }
+    }
+
+    pub(crate) async fn update_user(
+        &self,
+        ctx: &Ctx,
+        id: &UserId,
+        change: UserChange,
+        password: NewPassword,
+    ) -> Result<User, Fault> {
+        let before = self.user(ctx, "identity:update_user", id).await?;
+        if change.domain_id.as_ref().is_some_and(|domain| *domain != before.domain_id) {
+            return Err(Fault::bad_request("Cannot change Domain ID"));
+        }
+        let new_password = password != Patch::Absent;
+        let hash = self.new_hash(password).await?;
+        let id = id.clone();
+        self.change(ctx, move |tx| {
+            let (id, change, hash) = (id.clone(), change.clone(), hash.clone());
+            Box::pin(async move {
+                let before = locked(tx, &id).await?;
+                let mut user = before.clone();
+                if let Some(name) = change.name {
+                    user.name = name;
+                }
+                if let Some(enabled) = change.enabled {
+                    user.enabled = enabled;
+                }
+                change.description.apply(&mut user.description);
+                change.default_project_id.apply(&mut user.default_project_id);
+                merge_extra(&mut user.options, change.options.unwrap_or_default());
+                merge_extra(&mut user.extra, change.extra);
+                if new_password {
+                    user.password_changed_at = hash.as_ref().map(|_| tx.now());
+                    user.password_hash = hash;
+                }
+                let ends_tokens = new_password || (before.enabled && !user.enabled);
+                save(tx, before, user, ends_tokens).await
+            })
+        })
+        .await
+    }
+
+    /// One's own password, known the old one.
+    pub(crate) async fn change_password(
+        &self,
+        ctx: &Ctx,
+        id: &UserId,
+        original: Zeroizing<String>,
+        new: Zeroizing<String>,
+    ) -> Result<(), Fault> {
+        ctx.authorise("identity:change_password", &Target::user(id))?;
+        let user = self.user(ctx, "identity:change_password", id).await?;
+        let old_hash = user.password_hash.clone();
+        if !self.passwords.verify(original, old_hash.clone()).await? {
+            return Err(Fault::unauthorized(
+                "The original password does not match the one on record.",
+            ));
+        }
+        let hash = self.passwords.hash(new).await?;
+        let id = id.clone();
+        self.change(ctx, move |tx| {
+            let (id, hash, old_hash) = (id.clone(), hash.clone(), old_hash.clone());
+            Box::pin(async move {
+                let before = locked(tx, &id).await?;
+                if before.password_hash != old_hash {
+                    return Err(Fault::conflict(
+                        "The password was changed by another request meanwhile.",
+                    ));
+                }
+                let mut user = before.clone();
+                user.password_hash = Some(hash);
+                user.password_changed_at = Some(tx.now());
+                let (_, revocations) = save(tx, before, user, true).await?;
+                Ok(((), revocations))
+            })
+        })
+        .await
+    }
+
+    pub(crate) async fn delete_user(&self, ctx: &Ctx, id: &UserId) -> Result<(), Fault> {
+        self.user(ctx, "identity:delete_user", id).await?;
+        let id = id.clone();
+        self.change(ctx, move |tx| {
+            let id = id.clone();
+            Box::pin(async move {
+                let user = locked(tx, &id).await?;
+                let ended = remove(tx, &user).await?;
+                Ok(((), vec![ended]))
+            })
+        })
+        .await
+    }
+}
+
+/// Deletes the user with everything that names them, and ends their tokens.
+pub(crate) async fn remove(tx: &mut Tx, user: &User) -> Result<Revocation, Fault> {
+    store::delete(tx, &user.id).await?;
+    journal(tx, "delete", &user.id, Some(user), None);
+    // No serial is good any more: the id is never given out again.
+    Ok(revoke(tx, RevocationKind::User, user.id.as_str(), "", u64::MAX >> 1).await?)
+}
+
+async fn locked(tx: &mut Tx, id: &UserId) -> Result<User, Fault> {
+    tx.lock(&[ObjectLock::new("user", id)]).await?;
+    store::get(tx, id).await?.ok_or_else(|| wire::not_found("user", id))
+}
+
+async fn save(
+    tx: &mut Tx,
+    before: User,
+    mut user: User,
+    ends_tokens: bool,
+) -> Result<(User, Vec<Revocation>), Fault> {
+    if user.name != before.name && store::by_name(tx, &user.domain_id, &user.name).await?.is_some()
+    {
+        return Err(taken(&user));
+    }
+    let mut revocations = Vec::new();
+    if ends_tokens {
+        user.serial += 1;
+        let kind = RevocationKind::User;
+        revocations.push(revoke(tx, kind, user.id.as_str(), "", user.serial).await?);
+    }
+    store::update(tx, &user).await?;
+    journal(tx, "update", &user.id, Some(&before), Some(&user));
+    user.generation += 1;
+    Ok((user, revocations))
+}
+
+fn taken(user: &User) -> Fault {
+    wire::duplicate("user", &user.name, &format!(" at domain ID {}", user.domain_id))
+}
