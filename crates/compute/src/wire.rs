@@ -336,6 +336,20 @@ pub fn parse_boolean(text: &str) -> Option<bool> {
     }
 }
 
+/// Refuses query parameters that the list does not know: what 2.75 made of unknown ones.
+///
+/// # Errors
+/// 400 naming the parameter.
+pub fn strict_query(filters: &service_kit::Filters, known: &[&str]) -> Result<(), Fault> {
+    match filters.0.iter().find(|(key, _)| !known.contains(&key.as_str())) {
+        None => Ok(()),
+        Some((key, _)) => Err(Fault::bad_request(format!(
+            "Invalid input for query parameters. Additional properties are not allowed ('{}' was unexpected)",
+            cut(key)
+        ))),
+    }
+}
+
 /// A refusal that names the field, shows the beginning of the value, and says why.
 pub fn invalid(path: &str, value: &Value, why: &str) -> Fault {
     let path = if path.is_empty() { "the body" } else { path };
