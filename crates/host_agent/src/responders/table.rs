@@ -1,0 +1,201 @@
+//! The documents, arranged for the responders: by port number.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use flow_compiler::service_addresses;
+use host_protocol::{NetworkSpec, PortSpec, ServerSpec, SubnetSpec};
+
+use crate::edges::ResponderTables;
+
+/// Everything that can be asked for, as of one moment.
+#[derive(Default)]
+pub(crate) struct PortTable {
+    ports: HashMap<u32, PortEntry>,
+}
+
+/// A port that may ask.
+pub(crate) struct PortEntry {
+    pub spec: Arc<PortSpec>,
+    pub network: Arc<NetworkEntry>,
+    /// The server that the port belongs to, when it is here.
+    pub server: Option<Arc<ServerEntry>>,
+}
+
+/// A network as its members see it.
+pub(crate) struct NetworkEntry {
+    pub spec: NetworkSpec,
+    /// Where the responders can be asked; see [`service_addresses`].
+    services: Vec<Ipv4Addr>,
+    /// Lower-case host names without domain.
+    names: HashMap<String, Vec<IpAddr>>,
+    /// The name of each address.
+    addresses: HashMap<IpAddr, String>,
+}
+
+/// A server with its NICs in order.
+pub(crate) struct ServerEntry {
+    pub spec: ServerSpec,
+    pub nics: Vec<(Arc<PortSpec>, Arc<NetworkEntry>)>,
+}
+
+impl PortTable {
+    pub fn new(tables: ResponderTables) -> Self {
+        let mut taken: HashMap<&str, HashSet<IpAddr>> = HashMap::new();
+        let mut hosts: HashMap<&str, Vec<(&str, Vec<IpAddr>)>> = HashMap::new();
+        for port in &tables.ports {
+            let ips: Vec<IpAddr> = port.fixed_ips.iter().map(|f| f.ip).collect();
+            taken.entry(&port.network_id).or_default().extend(&ips);
+            hosts.entry(&port.network_id).or_default().push((&port.hostname, ips));
+        }
+        for neighbour in &tables.neighbours {
+            taken.entry(&neighbour.network_id).or_default().extend(&neighbour.ips);
+            let entry = hosts.entry(&neighbour.network_id).or_default();
+            entry.push((&neighbour.hostname, neighbour.ips.clone()));
+        }
+        let networks: HashMap<&str, Arc<NetworkEntry>> = tables
+            .networks
+            .iter()
+            .map(|spec| {
+                let id = spec.network_id.as_str();
+                let none = HashSet::new();
+                let taken = taken.get(id).unwrap_or(&none);
+                let services = service_addresses(spec, |ip| taken.contains(&IpAddr::V4(ip)));
+                let hosts = hosts.remove(id).unwrap_or_default();
+                (id, Arc::new(NetworkEntry::new(spec.clone(), services, hosts)))
+            })
+            .collect();
+        let ports: HashMap<&str, Arc<PortSpec>> =
+            tables.ports.iter().map(|p| (p.port_id.as_str(), Arc::new(p.clone()))).collect();
+        let servers: HashMap<&str, Arc<ServerEntry>> = tables
+            .servers
+            .iter()
+            .map(|spec| {
+                let nics = spec.nics.iter().filter_map(|nic| {
+                    let port = ports.get(nic.port_id.as_str())?;
+                    Some((port.clone(), networks.get(port.network_id.as_str())?.clone()))
+                });
+                let entry = ServerEntry { spec: spec.clone(), nics: nics.collect() };
+                (spec.server_id.as_str(), Arc::new(entry))
+            })
+            .collect();
+        let entries = ports.values().filter_map(|port| {
+            let server =
+                port.server_id.as_deref().and_then(|id| servers.get(id)).filter(|server| {
+                    // Both documents must say so: a port is never shown another server's secrets.
+                    server.spec.nics.iter().any(|nic| nic.port_id == port.port_id)
+                });
+            let entry = PortEntry {
+                spec: port.clone(),
+                network: networks.get(port.network_id.as_str())?.clone(),
+                server: server.cloned(),
+            };
+            Some((port.port_number, entry))
+        });
+        PortTable { ports: entries.collect() }
+    }
+
+    /// The port of this number.
+    pub fn port(&self, number: u32) -> Option<&PortEntry> {
+        self.ports.get(&number).filter(|entry| entry.spec.admin_state_up)
+    }
+}
+
+impl PortEntry {
+    /// The address that DHCP gives the port: its first IPv4 address in a subnet with DHCP.
+    pub fn lease(&self) -> Option<(Ipv4Addr, &SubnetSpec)> {
+        self.spec.fixed_ips.iter().find_map(|fixed| {
+            let IpAddr::V4(ip) = fixed.ip else { return None };
+            let subnets = &self.network.spec.subnets;
+            let subnet = subnets.iter().find(|s| s.subnet_id == fixed.subnet_id)?;
+            (subnet.enable_dhcp && subnet.cidr.addr().is_ipv4()).then_some((ip, subnet))
+        })
+    }
+}
+
+impl NetworkEntry {
+    fn new(spec: NetworkSpec, services: Vec<Ipv4Addr>, hosts: Vec<(&str, Vec<IpAddr>)>) -> Self {
+        let mut names: HashMap<String, Vec<IpAddr>> = HashMap::new();
+        let mut addresses = HashMap::new();
+        for (name, ips) in hosts.into_iter().filter(|(name, _)| !name.is_empty()) {
+            let name = name.to_ascii_lowercase();
+            for ip in &ips {
+                addresses.insert(*ip, name.clone());
+            }
+            names.entry(name).or_default().extend(ips);
+        }
+        for ips in names.values_mut() {
+            ips.sort();
+            ips.dedup();
+        }
+        NetworkEntry { spec, services, names, addresses }
+    }
+
+    /// The address at which a subnet's members find the responders: their gateway, unless it is
+    /// missing or a guest.
+    pub fn service_address(&self, subnet: &SubnetSpec) -> Ipv4Addr {
+        match subnet.gateway_ip {
+            Some(IpAddr::V4(gateway)) if self.services.contains(&gateway) => gateway,
+            _ => flow_compiler::LINK_LOCAL_SERVICE,
+        }
+    }
+
+    /// Search domain in lower case, without dots at its ends.
+    pub fn domain(&self) -> String {
+        self.spec.dns_domain.trim_matches('.').to_ascii_lowercase()
+    }
+
+    /// Addresses of a host of this network; `None` when there is no such host.
+    pub fn host(&self, name: &str) -> Option<&[IpAddr]> {
+        self.names.get(name).map(Vec::as_slice)
+    }
+
+    /// Name of the host that has an address.
+    pub fn name_of(&self, address: IpAddr) -> Option<&str> {
+        self.addresses.get(&address).map(String::as_str)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    //! One small network with one port, for the responders' tests.
+    use host_protocol::{Attachment, FixedIp};
+
+    use super::*;
+
+    pub(crate) fn network() -> NetworkSpec {
+        NetworkSpec {
+            network_id: "net".to_owned(),
+            network_number: 3,
+            mtu: 1450,
+            dns_domain: "Cloud.Internal".to_owned(),
+            subnets: vec![SubnetSpec {
+                subnet_id: "sub".to_owned(),
+                cidr: "10.1.0.0/24".parse().unwrap(),
+                gateway_ip: Some([10, 1, 0, 1].into()),
+                enable_dhcp: true,
+                dns_nameservers: Vec::new(),
+                host_routes: vec![("192.168.7.0/24".parse().unwrap(), [10, 1, 0, 77].into())],
+            }],
+        }
+    }
+
+    pub(crate) fn port() -> PortSpec {
+        PortSpec {
+            port_id: "port".to_owned(),
+            network_id: "net".to_owned(),
+            project_id: "project".to_owned(),
+            port_number: 5,
+            mac: "fa:16:3e:00:00:05".parse().unwrap(),
+            fixed_ips: vec![FixedIp { subnet_id: "sub".to_owned(), ip: [10, 1, 0, 9].into() }],
+            allowed_address_pairs: Vec::new(),
+            port_security: true,
+            admin_state_up: true,
+            security_rules: Vec::new(),
+            hostname: "hello".to_owned(),
+            attachment: Attachment::Tap,
+            server_id: Some("server".to_owned()),
+        }
+    }
+}
