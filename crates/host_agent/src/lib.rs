@@ -19,6 +19,8 @@ pub mod config;
 pub mod edges;
 pub mod guest_data;
 pub mod hypervisor;
+pub mod image_cache;
+pub mod link;
 pub mod links;
 pub mod open_vswitch;
 pub mod pool;
