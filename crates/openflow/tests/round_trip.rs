@@ -24,7 +24,7 @@ fn matches() -> impl Strategy<Value = Match> {
             fields.into_iter().fold(Match::any(), |m, (field, value, mask, exact)| {
                 // A partly masked VLAN priority does not exist on the wire.
                 let exact = exact || field == Field::VlanTci;
-                m.with_masked(field, value, if exact { u128::MAX } else { mask })
+                m.with_masked(field, value, if exact { u128::MAX } else { mask | 1 })
             })
         })
 }

@@ -78,6 +78,15 @@ impl Display for MatchField {
             }
             return Ok(());
         }
+        if self.field == Field::IpFrag {
+            return f.write_str(match (self.value, self.mask) {
+                (0, 1 | 3) => "no",
+                (1, 1) => "yes",
+                (1, _) => "first",
+                (0, _) => "not_later",
+                _ => "later",
+            });
+        }
         if self.is_exact() {
             return Value { format, value: self.value }.fmt(f);
         }

@@ -7,6 +7,11 @@ use super::buffer::{Reader, fill_len, pad8, put_number, put_u16, put_u32};
 use super::error::{DecodeError, EncodeError};
 use crate::model::{Field, Match, Subfield};
 
+/// Class of experimenters' fields: the value is preceded by who they are.
+const EXPERIMENTER_CLASS: u32 = 0xffff;
+/// The Open Networking Foundation as an experimenter: OpenFlow 1.5's fields in older versions.
+const ONF: u32 = 0x4f4e_4600;
+
 const CLASSES: [u16; 5] = [0x0000, 0x0001, 0x1000, 0x8000, 0x8001];
 
 /// NXM numbers of fields that we send by their OXM numbers. Left out are those whose values differ
@@ -156,10 +161,18 @@ pub(crate) fn entry(
     let header = reader.u32()?;
     let len = (header & 0xff) as usize;
     let mut payload = Reader::new(reader.take(len)?, "match field");
-    let field = match field_of(header) {
+    let field = match header >> 16 {
+        EXPERIMENTER_CLASS => match (payload.u32()?, header >> 9 & 0x7f) {
+            (ONF, 42) => Ok(Field::TcpFlags),
+            (vendor, _) => Err(DecodeError::Unknown("field of experimenter", vendor.into())),
+        },
+        _ => field_of(header),
+    };
+    let field = match field {
         Ok(field) => field,
         Err(e) => return Ok(Err(e)),
     };
+    let len = payload.remaining();
     let octets = field.octets();
     let masked = header & 0x100 != 0;
     if len != if masked { octets * 2 } else { octets } {
