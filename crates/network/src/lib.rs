@@ -46,14 +46,18 @@ use service_kit::{Ctx, Kit, Routes, Service, policy::Target, quota::QuotaError};
 
 pub use migrations::MIGRATIONS;
 pub use network::model::{NetworkRow, NetworkView};
+pub use network::service::{NetworkChange, NewNetwork};
 pub use policy::POLICY;
 pub use port::model::{
     ACCESS_OWNER, AddressPair, FixedIpWish, NicRequest, Port, PortBinding, PortStatus, PortView,
     ServerOwner,
 };
+pub use port::service::{NewPort, PortChange};
 pub use quota::DEFAULTS as QUOTA_DEFAULTS;
 pub use security_group::model::{GroupRow, RuleRow, RuleSpec};
-pub use subnet::model::SubnetRow;
+pub use security_group::service::{GroupChange, GroupView, NewGroup, NewRule};
+pub use subnet::model::{GatewayWish, SubnetRow};
+pub use subnet::service::{NewSubnet, SubnetChange};
 
 /// What an operator may set.
 #[derive(Clone, Debug)]
