@@ -51,8 +51,8 @@ def wait(limit_seconds, what, check, pause=0.2):
         time.sleep(pause)
 
 
-def wait_ready(_args):
-    """Until the API answers and this machine is a host that takes servers."""
+def wait_ready(args):
+    """Until the API answers and as many hosts take servers as there should be."""
     last = ["nothing yet"]
 
     def answered():
@@ -71,9 +71,10 @@ def wait_ready(_args):
     print("the API answers")
 
     def host_is_up():
-        return [h for h in connection.compute.hypervisors(details=True) if h.state == "up" and h.status == "enabled"]
+        up = [h for h in connection.compute.hypervisors(details=True) if h.state == "up" and h.status == "enabled"]
+        return up if len(up) >= args.hosts else None
 
-    hosts = wait(60, "this machine to join as a host", host_is_up)
+    hosts = wait(60 + args.hosts, f"{args.hosts} host(s) to join", host_is_up)
     for host in hosts:
         print(f"> host {host.name} is up")
 
@@ -280,6 +281,8 @@ def main():
         verb.set_defaults(function=function)
         for argument in arguments:
             verb.add_argument(argument)
+        if name == "wait-ready":
+            verb.add_argument("--hosts", type=int, default=1)
     args = parser.parse_args()
     try:
         args.function(args)
