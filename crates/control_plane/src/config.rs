@@ -117,12 +117,18 @@ impl Config {
                 "instance.prefix is {prefix:?}; it has to be two to six lower-case letters or digits"
             ));
         }
-        for (key, url) in [("api.public_url", &self.api.public_url), ("gateway.url", &self.gateway.url)] {
+        for (key, url) in
+            [("api.public_url", &self.api.public_url), ("gateway.url", &self.gateway.url)]
+        {
             if !url.starts_with("https://") || url.ends_with('/') {
-                return Err(format!("{key} is {url:?}; it has to be https://NAME:PORT without a slash at the end"));
+                return Err(format!(
+                    "{key} is {url:?}; it has to be https://NAME:PORT without a slash at the end"
+                ));
             }
         }
-        if !self.database.url.starts_with("sqlite:") && !self.database.url.starts_with("postgres://") {
+        if !self.database.url.starts_with("sqlite:")
+            && !self.database.url.starts_with("postgres://")
+        {
             return Err("database.url has to begin with sqlite: or postgres://".into());
         }
         Ok(())
@@ -136,8 +142,14 @@ mod tests {
     fn example() -> Config {
         Config {
             region: "region-1".into(),
-            api: Api { listen: ([127, 0, 0, 1], 5000).into(), public_url: "https://127.0.0.1:5000".into() },
-            gateway: Gateway { listen: ([127, 0, 0, 1], 5001).into(), url: "https://127.0.0.1:5001".into() },
+            api: Api {
+                listen: ([127, 0, 0, 1], 5000).into(),
+                public_url: "https://127.0.0.1:5000".into(),
+            },
+            gateway: Gateway {
+                listen: ([127, 0, 0, 1], 5001).into(),
+                url: "https://127.0.0.1:5001".into(),
+            },
             database: DatabaseSection { url: "sqlite:db/meridian.sqlite".into() },
             zone: Zone { name: "zone-1".into(), images: "zone/images".into() },
             instance: Instance { prefix: "m1".into() },

@@ -1,4 +1,9 @@
-//! Wires the services into one server.
+//! The region's server: all services on one port, the gateway for hosts on another, and the
+//! workers that carry out workflows. Stateless but for the database; any number may run.
+
 pub mod config;
+pub mod gateway;
+pub mod init;
 pub mod layout;
 pub mod pki;
+pub mod server;

@@ -113,11 +113,10 @@ impl Authority {
     /// A key and certificate for a server that is reached under `names` (DNS names or addresses).
     pub fn issue_server(&self, names: &[String]) -> Result<KeyPairPem, PkiError> {
         let key = KeyPair::generate().map_err(|e| PkiError::invalid("server key", e))?;
-        let mut params = base_params(
-            names.first().map_or("meridian", String::as_str),
-            SERVER_VALIDITY_DAYS,
-        );
-        params.subject_alt_names = names.iter().map(|name| alt_name(name)).collect::<Result<_, _>>()?;
+        let mut params =
+            base_params(names.first().map_or("meridian", String::as_str), SERVER_VALIDITY_DAYS);
+        params.subject_alt_names =
+            names.iter().map(|name| alt_name(name)).collect::<Result<_, _>>()?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         let certificate = params

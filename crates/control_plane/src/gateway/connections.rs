@@ -1,0 +1,195 @@
+//! The hosts that are connected to this process, and the questions under way to them.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use cloud_types::{Fault, HostId};
+use compute::HostQueries;
+use futures::future::BoxFuture;
+use host_protocol::{Frame, HostAnswer, HostQuery};
+use tokio::sync::{Notify, mpsc, oneshot};
+
+/// How long a host has to answer a question. A user waits for it, so it is short.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+/// Questions that may wait in one host's connection.
+const QUERY_BACKLOG: usize = 64;
+
+/// One open document stream.
+pub struct Connection {
+    number: u64,
+    host: HostId,
+    connections: Arc<Connections>,
+    /// Woken when documents for the host were written.
+    pub documents: Arc<Notify>,
+    /// Questions to pass on.
+    pub queries: mpsc::Receiver<Frame>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.connections.remove(self.host, self.number);
+    }
+}
+
+struct Open {
+    number: u64,
+    documents: Arc<Notify>,
+    queries: mpsc::Sender<Frame>,
+}
+
+struct Waiting {
+    host: HostId,
+    answer: oneshot::Sender<HostAnswer>,
+}
+
+/// All open streams of this process.
+#[derive(Default)]
+pub struct Connections {
+    next: AtomicU64,
+    open: Mutex<HashMap<HostId, Vec<Open>>>,
+    waiting: Mutex<HashMap<String, Waiting>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // The maps are valid after any panic in between: no update is in two parts.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Connections {
+    /// Registers a stream of `host`; dropping the connection takes it out again.
+    pub fn open(self: &Arc<Self>, host: HostId) -> Connection {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let documents = Arc::new(Notify::new());
+        let (sender, queries) = mpsc::channel(QUERY_BACKLOG);
+        lock(&self.open).entry(host).or_default().push(Open {
+            number,
+            documents: documents.clone(),
+            queries: sender,
+        });
+        Connection { number, host, connections: self.clone(), documents, queries }
+    }
+
+    fn remove(&self, host: HostId, number: u64) {
+        let mut open = lock(&self.open);
+        if let Some(list) = open.get_mut(&host) {
+            list.retain(|entry| entry.number != number);
+            if list.is_empty() {
+                open.remove(&host);
+            }
+        }
+    }
+
+    /// Wakes the streams of one host.
+    pub fn wake(&self, host: HostId) {
+        if let Some(list) = lock(&self.open).get(&host) {
+            for entry in list {
+                entry.documents.notify_one();
+            }
+        }
+    }
+
+    /// Wakes every stream: notifications were lost.
+    pub fn wake_all(&self) {
+        for entry in lock(&self.open).values().flatten() {
+            entry.documents.notify_one();
+        }
+    }
+
+    /// Hosts with an open stream.
+    pub fn connected(&self) -> usize {
+        lock(&self.open).len()
+    }
+
+    /// Delivers an answer; false when nobody waits for it, or another host was asked.
+    pub fn answer(&self, host: HostId, id: &str, answer: HostAnswer) -> bool {
+        let mut waiting = lock(&self.waiting);
+        match waiting.get(id) {
+            Some(entry) if entry.host == host => {}
+            _ => return false,
+        }
+        waiting.remove(id).is_some_and(|entry| entry.answer.send(answer).is_ok())
+    }
+
+    async fn ask_now(&self, host: HostId, query: HostQuery) -> Result<HostAnswer, Fault> {
+        let unreachable = || {
+            Fault::unavailable(
+                "The host that runs this server is not connected to the control plane now; the server itself is not affected. Try again in a few seconds.",
+            )
+        };
+        let newest = lock(&self.open)
+            .get(&host)
+            .and_then(|list| list.last())
+            .map(|entry| entry.queries.clone())
+            .ok_or_else(unreachable)?;
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        let (sender, receiver) = oneshot::channel();
+        lock(&self.waiting).insert(id.clone(), Waiting { host, answer: sender });
+        let _forget = Forget { connections: self, id: &id };
+        newest.try_send(Frame::Query { id: id.clone(), query }).map_err(|_| unreachable())?;
+        match tokio::time::timeout(ANSWER_DEADLINE, receiver).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) => Err(unreachable()),
+            Err(_) => Err(Fault::timeout(format!(
+                "The host did not answer within {} seconds. Try again.",
+                ANSWER_DEADLINE.as_secs()
+            ))),
+        }
+    }
+}
+
+/// Takes a question out again however the wait for it ends, a dropped request included.
+struct Forget<'a> {
+    connections: &'a Connections,
+    id: &'a str,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        lock(&self.connections.waiting).remove(self.id);
+    }
+}
+
+impl HostQueries for Connections {
+    fn ask(&self, host: &HostId, query: HostQuery) -> BoxFuture<'_, Result<HostAnswer, Fault>> {
+        Box::pin(self.ask_now(*host, query))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn console() -> HostQuery {
+        HostQuery::ConsoleLog { server_id: "s".into(), lines: None }
+    }
+
+    #[tokio::test]
+    async fn a_question_is_answered_only_by_the_host_that_was_asked() {
+        let connections = Arc::new(Connections::default());
+        let (asked, other) = (HostId::random(), HostId::random());
+        let mut stream = connections.open(asked);
+        let asking = {
+            let connections = connections.clone();
+            tokio::spawn(async move { connections.ask(&asked, console()).await })
+        };
+        let Some(Frame::Query { id, .. }) = stream.queries.recv().await else {
+            panic!("the question did not arrive");
+        };
+        let output = |text: &str| HostAnswer::ConsoleLog { output: text.into() };
+        assert!(!connections.answer(other, &id, output("forged")));
+        assert!(connections.answer(asked, &id, output("real")));
+        assert_eq!(asking.await.unwrap().unwrap(), output("real"));
+        assert!(lock(&connections.waiting).is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_host_that_is_not_connected_is_said_to_be_so() {
+        let connections = Arc::new(Connections::default());
+        let host = HostId::random();
+        drop(connections.open(host));
+        assert_eq!(connections.connected(), 0);
+        assert_eq!(connections.ask(&host, console()).await.unwrap_err().status(), 503);
+    }
+}

@@ -1,0 +1,261 @@
+//! Puts the services together into one server: the public API, the hosts' gateway, and the
+//! workers behind them. Nothing is decided here; this is where the arrows meet.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use cloud_types::HostId;
+use compute::{Compute, Ratios};
+use database::{Database, DatabaseError, Notification, Origin};
+use identity::{
+    BootstrapConfig, DemoConfig, HashParams, Identity, IdentityConfig, KeySource, Tokens,
+};
+use network::{Network, Settings};
+use service_kit::{App, Kit, KitConfig, Policy, ServeConfig};
+use storage::Images;
+use storage::image::FileStore;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use workflow_engine::{Engine, EngineConfig};
+
+use crate::config::Config;
+use crate::gateway::{self, Connections, Gateway, ReportRouter};
+use crate::init;
+use crate::layout::Layout;
+use crate::pki::Authority;
+
+/// Every migration, in the order of the crates' arrows.
+const MIGRATIONS: &[database::MigrationSet] = &[
+    workflow_engine::MIGRATIONS,
+    service_kit::MIGRATIONS,
+    host_documents::MIGRATIONS,
+    identity::MIGRATIONS,
+    network::MIGRATIONS,
+    storage::MIGRATIONS,
+    compute::MIGRATIONS,
+];
+
+/// Every rule that a route or a service asks about.
+pub const POLICIES: &[&[service_kit::PolicyRule]] =
+    &[identity::POLICY, network::POLICY, storage::image::POLICY, compute::POLICY];
+
+/// Brings the schema up to this release and makes the counted resources known.
+pub async fn migrate(db: &Database) -> Result<()> {
+    db.migrate(MIGRATIONS).await.context("migrating the database")?;
+    db.transact(&Origin::system("start"), |tx| {
+        Box::pin(async move {
+            for defaults in [network::QUOTA_DEFAULTS, compute::QUOTA_DEFAULTS] {
+                service_kit::quota::register(tx, defaults).await?;
+            }
+            Ok::<_, DatabaseError>(())
+        })
+    })
+    .await
+    .context("registering quotas")
+}
+
+/// Makes the first users, roles and catalogue, or leaves them as they are.
+pub async fn bootstrap_identity(
+    layout: &Layout,
+    config: &Config,
+    db: &Database,
+    admin_password: &str,
+    demo_password: &str,
+) -> Result<()> {
+    // A first signing key is made now, so that a start after this only reads.
+    Tokens::open(db, &KeySource::Directory(layout.token_keys())).await?;
+    let wanted = BootstrapConfig {
+        admin_password: admin_password.to_owned(),
+        region: config.region.clone(),
+        base_url: config.api.public_url.clone(),
+        demo: Some(DemoConfig { name: "demo".to_owned(), password: demo_password.to_owned() }),
+        hashing: HashParams::default(),
+    };
+    identity::bootstrap(db, &wanted).await.context("making the first users")?;
+    Ok(())
+}
+
+/// A control plane that runs.
+pub struct Running {
+    shutdown: CancellationToken,
+    tasks: TaskTracker,
+    app: App,
+}
+
+impl Running {
+    /// Takes no new requests, lets those under way end, and returns when nothing runs.
+    pub async fn stop(self) {
+        self.shutdown.cancel();
+        self.tasks.wait().await;
+    }
+
+    /// The route table, as it is served.
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+}
+
+/// All services over one database, without a listener.
+pub struct Services {
+    /// The public API.
+    pub app: App,
+    /// Who is who.
+    pub identity: Identity,
+    /// Networks, subnets, ports, security groups.
+    pub network: Network,
+    /// The zone's images.
+    pub images: Images,
+    /// Servers.
+    pub compute: Compute,
+    /// Runs workflows, once it is told to.
+    pub engine: Engine,
+    /// Hosts connected to this process.
+    pub connections: Arc<Connections>,
+}
+
+/// What the services need besides rows.
+pub struct Surroundings {
+    /// The rules in force.
+    pub policy: Policy,
+    /// Where token keys are.
+    pub keys: KeySource,
+    /// Limits and names of the API.
+    pub kit: KitConfig,
+    /// How passwords are hashed, and how long tokens live.
+    pub identity: IdentityConfig,
+    /// Where images' files are.
+    pub images: FileStore,
+}
+
+/// Puts the services together over a database that has been migrated.
+pub async fn assemble(db: &Database, with: Surroundings) -> Result<Services> {
+    let tokens = Tokens::open(db, &with.keys).await?;
+    let kit = Kit::new(db.clone(), with.policy, tokens.clone(), with.kit);
+    let identity = Identity::new(kit.clone(), tokens, with.identity);
+    let network = Network::new(kit.clone(), Settings::default());
+    let images = Images::new(kit.clone(), Arc::new(with.images));
+    let connections = Arc::new(Connections::default());
+    let compute = Compute::new(
+        kit.clone(),
+        network.clone(),
+        images.clone(),
+        connections.clone(),
+        Ratios::default(),
+    );
+    let engine = Engine::new(db.clone(), EngineConfig::default());
+    compute.register(&engine);
+    let routes = vec![
+        identity::routes(identity.clone()),
+        compute.routes(),
+        network.routes(),
+        storage::image::routes(images.clone()),
+    ];
+    let app = App::new(kit, routes).context("putting the routes together")?;
+    Ok(Services { app, identity, network, images, compute, engine, connections })
+}
+
+/// Starts everything; returns when both ports answer.
+pub async fn start(layout: &Layout, config: Config) -> Result<Running> {
+    init::ensure_server_certificates(layout, &config)?;
+    let db = init::open_database(layout, &config).await?;
+    migrate(&db).await?;
+    let store = FileStore::open(&layout.root().join(&config.zone.images))
+        .context("opening the zone's image store")?;
+    let public_url = Some(config.api.public_url.clone());
+    let with = Surroundings {
+        policy: read_policy(layout)?,
+        keys: KeySource::Directory(layout.token_keys()),
+        kit: KitConfig { public_url, ..KitConfig::default() },
+        identity: IdentityConfig::default(),
+        images: store,
+    };
+    let Services { app, identity, network, images, compute, engine, connections } =
+        assemble(&db, with).await?;
+
+    let shutdown = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    let gateway = Gateway {
+        db: db.clone(),
+        authority: Arc::new(Authority::open_or_create(&layout.pki(), "Meridian")?),
+        connections: connections.clone(),
+        reports: Arc::new(ReportRouter { compute: Arc::new(compute), network: Arc::new(network) }),
+        images: images.clone(),
+        shutdown: shutdown.clone(),
+    };
+    let tls = gateway::tls_config(
+        gateway.authority.certificate(),
+        &init::server_certificate(layout, "gateway")?,
+    )?;
+    let listener = TcpListener::bind(config.gateway.listen)
+        .await
+        .with_context(|| format!("listening on {} for hosts", config.gateway.listen))?;
+    tasks.spawn(gateway::serve(
+        listener,
+        Arc::new(tls),
+        gateway::router(gateway),
+        shutdown.clone(),
+    ));
+    tasks.spawn(wake_hosts(db.clone(), connections, shutdown.clone()));
+    {
+        let shutdown = shutdown.clone();
+        tasks.spawn(async move { identity.run(shutdown).await });
+    }
+    {
+        let shutdown = shutdown.clone();
+        tasks.spawn(async move { images.run(shutdown).await });
+    }
+    {
+        let shutdown = shutdown.clone();
+        tasks.spawn(async move { engine.run(shutdown).await });
+    }
+
+    let tls = service_kit::tls::server_config(
+        &layout.pki().join("api.pem"),
+        &layout.pki().join("api.key"),
+    )?;
+    let listener = TcpListener::bind(config.api.listen)
+        .await
+        .with_context(|| format!("listening on {} for the API", config.api.listen))?;
+    app.set_ready(true);
+    tasks.spawn(service_kit::serve(
+        listener,
+        Some(tls),
+        app.clone(),
+        ServeConfig::default(),
+        shutdown.clone(),
+    ));
+    tasks.close();
+    tracing::info!(api = %config.api.listen, gateway = %config.gateway.listen, "ready");
+    Ok(Running { shutdown, tasks, app })
+}
+
+/// The declared rules, with the operator's `etc/policy.toml` over them where there is one.
+fn read_policy(layout: &Layout) -> Result<Policy> {
+    let path = layout.root().join("etc/policy.toml");
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => Some(text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error).with_context(|| path.display().to_string()),
+    };
+    Policy::with_overrides(POLICIES, text.as_deref()).with_context(|| path.display().to_string())
+}
+
+/// Wakes the streams of hosts whose documents changed, whichever process changed them.
+async fn wake_hosts(db: Database, connections: Arc<Connections>, shutdown: CancellationToken) {
+    let mut changes = db.subscribe(host_documents::CHANNEL);
+    loop {
+        let change = tokio::select! {
+            () = shutdown.cancelled() => return,
+            change = changes.recv() => change,
+        };
+        match change {
+            Notification::Key(key) => {
+                if let Ok(host) = key.parse::<HostId>() {
+                    connections.wake(host);
+                }
+            }
+            Notification::Lagged => connections.wake_all(),
+        }
+    }
+}
