@@ -53,7 +53,11 @@ pub(super) fn is_lost(error: &Error) -> bool {
             let code = server.code().code();
             code.starts_with("57P") || code.starts_with("08")
         }
-        None => error.is_closed() || std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>()),
+        None => {
+            error.is_closed()
+                || std::error::Error::source(error)
+                    .is_some_and(|source| source.is::<std::io::Error>())
+        }
     }
 }
 

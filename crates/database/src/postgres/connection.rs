@@ -62,9 +62,7 @@ impl Connect {
     }
 
     /// A connection whose messages the caller drives.
-    pub async fn raw(
-        &self,
-    ) -> Result<(Client, Connection<Socket, NoTlsStream>), DatabaseError> {
+    pub async fn raw(&self) -> Result<(Client, Connection<Socket, NoTlsStream>), DatabaseError> {
         self.config.connect(NoTls).await.map_err(|error| match classify(&error, "connect") {
             DatabaseError::Sql { message, .. } => {
                 DatabaseError::Unreachable(format!("{}: {message}", self.shown))

@@ -129,18 +129,16 @@ impl Drop for Postgres {
 impl Inner {
     /// A connection, new or used before, and the right to use it.
     async fn acquire(&self) -> Result<(PostgresSession, OwnedSemaphorePermit), DatabaseError> {
-        let permit = tokio::time::timeout(
-            WAIT_FOR_CONNECTION,
-            self.permits.clone().acquire_owned(),
-        )
-        .await
-        .map_err(|_| {
-            DatabaseError::Locked(format!(
-                "all {CONNECTIONS} connections were in use for {} seconds",
-                WAIT_FOR_CONNECTION.as_secs()
-            ))
-        })?
-        .map_err(|_| DatabaseError::Closed)?;
+        let permit =
+            tokio::time::timeout(WAIT_FOR_CONNECTION, self.permits.clone().acquire_owned())
+                .await
+                .map_err(|_| {
+                    DatabaseError::Locked(format!(
+                        "all {CONNECTIONS} connections were in use for {} seconds",
+                        WAIT_FOR_CONNECTION.as_secs()
+                    ))
+                })?
+                .map_err(|_| DatabaseError::Closed)?;
         if self.closed.load(Ordering::SeqCst) {
             return Err(DatabaseError::Closed);
         }

@@ -61,9 +61,7 @@ impl PostgresSession {
                 params.push(Value::from(lock.kind));
                 params.push(Value::from(&lock.id));
             }
-            sql.push_str(
-                " ON CONFLICT (kind, id) DO UPDATE SET id = excluded.id WHERE FALSE",
-            );
+            sql.push_str(" ON CONFLICT (kind, id) DO UPDATE SET id = excluded.id WHERE FALSE");
             self.execute(&Sql::Dynamic(sql), &params).await?;
         }
         Ok(())
@@ -83,9 +81,9 @@ impl PostgresSession {
         for row in rows {
             let mut values = Vec::with_capacity(row.len());
             for (index, column) in prepared.header.columns.iter().enumerate() {
-                let cell: Cell = row
-                    .try_get(index)
-                    .map_err(|error| DatabaseError::decode(sql.text(), column, error.to_string()))?;
+                let cell: Cell = row.try_get(index).map_err(|error| {
+                    DatabaseError::decode(sql.text(), column, error.to_string())
+                })?;
                 values.push(cell.0);
             }
             out.push(Row::new(prepared.header.clone(), values));
@@ -103,7 +101,10 @@ impl PostgresSession {
     }
 
     /// The prepared statement of a fixed text.
-    pub(super) async fn statement(&mut self, sql: &'static str) -> Result<Statement, DatabaseError> {
+    pub(super) async fn statement(
+        &mut self,
+        sql: &'static str,
+    ) -> Result<Statement, DatabaseError> {
         Ok(self.prepare_any(&Sql::Static(sql)).await?.statement)
     }
 
@@ -128,11 +129,8 @@ impl PostgresSession {
         if let Some(known) = known {
             return Ok(known.clone());
         }
-        let statement = self
-            .client
-            .prepare(sql.text())
-            .await
-            .map_err(|error| classify(&error, sql.text()))?;
+        let statement =
+            self.client.prepare(sql.text()).await.map_err(|error| classify(&error, sql.text()))?;
         let columns = statement.columns().iter().map(|column| column.name().to_owned()).collect();
         let header = Arc::new(Header { columns, sql: sql.text().to_owned() });
         let prepared = Prepared { statement, header };

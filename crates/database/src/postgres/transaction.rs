@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures::future::{BoxFuture, join3, join_all};
+use futures::future::{BoxFuture, join_all, join3};
 
 use super::classify::{classify, is_lost};
 use super::listener;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::job::BoxedJob;
-use super::session::SqliteSession;
 use super::migration_statements;
+use super::session::SqliteSession;
 use crate::shared::{Shared, count};
 use crate::tx::{Session, Sql};
 use crate::{DatabaseError, Tx, params, schema};
@@ -47,52 +47,47 @@ pub(crate) struct Executor {
 }
 
 impl Executor {
-    pub fn open(path: Option<PathBuf>, shared: Arc<Shared>) -> Result<Self, DatabaseError> {
-        let session = SqliteSession::open(path.as_deref())?;
-        Ok(Executor { path, session: Some(session), shared })
+    /// Opens the database, makes our own tables, and reads the lineage. A file that cannot be
+    /// written but has them already can be opened, and serves reads until it can be written.
+    pub fn open(
+        path: Option<PathBuf>,
+        shared: Arc<Shared>,
+    ) -> Result<(Self, Arc<str>), DatabaseError> {
+        let mut executor = Executor { path, session: None, shared };
+        let made = executor.prepare();
+        let lineage = match (made, executor.path.as_deref()) {
+            (Ok(()), _) => read_lineage(executor.session()?)?,
+            (Err(error @ (DatabaseError::ReadOnly(_) | DatabaseError::Full(_))), Some(path)) => {
+                tracing::error!(%error, "the database is opened for reading only");
+                executor.session = None;
+                read_lineage(&mut SqliteSession::open_reader(path)?)?
+            }
+            (Err(error), _) => return Err(error),
+        };
+        Ok((executor, lineage))
     }
 
-    /// Makes our own tables and the lineage row. A database that cannot be written but has them
-    /// already can be opened, and serves reads.
-    pub fn prepare(&mut self) -> Result<Arc<str>, DatabaseError> {
+    fn prepare(&mut self) -> Result<(), DatabaseError> {
+        if self.path.is_none() {
+            self.session = Some(SqliteSession::open(None)?);
+        }
         let now = self.shared.clock.now();
         let session = self.session()?;
-        let made = session.use_wal().and_then(|()| {
-            session.control("BEGIN IMMEDIATE")?;
-            for statement in migration_statements(&schema::sqlite()) {
-                session.batch(&statement)?;
-            }
-            session.execute(
-                &Sql::Static(
-                    "INSERT INTO database_lineage (only_row, lineage, era, last_transaction,
-                         created_at)
-                     VALUES (1, $1, 1, 0, $2) ON CONFLICT (only_row) DO NOTHING",
-                ),
-                &params![schema::new_lineage(), now],
-                false,
-            )?;
-            session.control("COMMIT")
-        });
-        let read = session.query(
-            &Sql::Static("SELECT lineage FROM database_lineage WHERE only_row = 1"),
-            &[],
-            true,
-        );
-        if !session.outside_transaction() {
-            session.control("ROLLBACK")?;
+        session.use_wal()?;
+        session.control("BEGIN IMMEDIATE")?;
+        for statement in migration_statements(&schema::sqlite()) {
+            session.batch(&statement)?;
         }
-        let row = match (made, read) {
-            (Ok(()), Ok(rows)) => rows,
-            (Err(error @ (DatabaseError::ReadOnly(_) | DatabaseError::Full(_))), Ok(rows)) => {
-                tracing::error!(%error, "the database is opened for reading only");
-                rows
-            }
-            (Err(error), _) | (Ok(()), Err(error)) => return Err(error),
-        };
-        let row = row.first().ok_or_else(|| {
-            DatabaseError::Corrupt("the lineage row is missing; restore a backup".to_owned())
-        })?;
-        Ok(row.text("lineage")?.into())
+        session.execute(
+            &Sql::Static(
+                "INSERT INTO database_lineage (only_row, lineage, era, last_transaction,
+                     created_at)
+                 VALUES (1, $1, 1, 0, $2) ON CONFLICT (only_row) DO NOTHING",
+            ),
+            &params![schema::new_lineage(), now],
+            false,
+        )?;
+        session.control("COMMIT")
     }
 
     /// Runs all jobs, commits once, answers each.
@@ -221,4 +216,16 @@ impl Executor {
         }
         self.session = None;
     }
+}
+
+fn read_lineage(session: &mut SqliteSession) -> Result<Arc<str>, DatabaseError> {
+    let rows = session.query(
+        &Sql::Static("SELECT lineage FROM database_lineage WHERE only_row = 1"),
+        &[],
+        true,
+    )?;
+    let row = rows.first().ok_or_else(|| {
+        DatabaseError::Corrupt("the lineage row is missing; restore a backup".to_owned())
+    })?;
+    Ok(row.text("lineage")?.into())
 }

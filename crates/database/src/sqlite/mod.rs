@@ -44,8 +44,7 @@ enum Mode {
 impl Sqlite {
     /// Opens (making it when absent) the file, or a database in memory for `None`.
     pub fn open(path: Option<&Path>, shared: &Arc<Shared>) -> Result<Self, DatabaseError> {
-        let mut executor = Executor::open(path.map(Path::to_path_buf), shared.clone())?;
-        let lineage = executor.prepare()?;
+        let (executor, lineage) = Executor::open(path.map(Path::to_path_buf), shared.clone())?;
         shared.set_lineage(lineage);
         let mode = match path {
             None => Mode::Memory(Mutex::new(executor)),

@@ -20,6 +20,8 @@ const BUSY: Duration = Duration::from_secs(5);
 /// A connection. In a mutex only to be shareable between threads by type; never contended.
 pub(crate) struct SqliteSession {
     connection: Mutex<Connection>,
+    /// See [`SqliteSession::open_frozen`].
+    frozen: bool,
     prepared: HashMap<&'static str, Prepared>,
 }
 
@@ -33,7 +35,16 @@ impl SqliteSession {
     pub fn open(path: Option<&Path>) -> Result<Self, DatabaseError> {
         let connection = match path {
             None => Connection::open_in_memory(),
-            Some(path) => Connection::open(path),
+            Some(path) => {
+                if let Some(reason) = why_not_writable(path) {
+                    return Err(DatabaseError::ReadOnly(format!(
+                        "{}: {reason}; check the permissions of the database's file and \
+                         directory, and whether the file system is mounted read-only",
+                        path.display()
+                    )));
+                }
+                Connection::open(path)
+            }
         };
         Self::set_up(connection, path, "-16000")
     }
@@ -41,7 +52,37 @@ impl SqliteSession {
     /// Opens the file for reading.
     pub fn open_reader(path: &Path) -> Result<Self, DatabaseError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        if why_not_writable(path).is_some() && !log_of(path).exists() {
+            return Self::open_frozen(path);
+        }
         Self::set_up(Connection::open_with_flags(path, flags), Some(path), "-4000")
+    }
+
+    /// Opens for reading a file that nobody can write, on a read-only file system. Beside a file
+    /// with a write-ahead log SQLite wants to make another one, even to read; so it is told that
+    /// the file will not change while this connection is open. Use it for one transaction.
+    fn open_frozen(path: &Path) -> Result<Self, DatabaseError> {
+        let mut uri = String::from("file:");
+        for byte in path.as_os_str().as_encoded_bytes() {
+            match byte {
+                b'/' | b'.' | b'-' | b'_' => uri.push(char::from(*byte)),
+                byte if byte.is_ascii_alphanumeric() => uri.push(char::from(*byte)),
+                byte => uri.push_str(&format!("%{byte:02X}")),
+            }
+        }
+        uri.push_str("?immutable=1");
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_URI;
+        let mut session =
+            Self::set_up(Connection::open_with_flags(uri, flags), Some(path), "-4000")?;
+        session.frozen = true;
+        Ok(session)
+    }
+
+    /// Whether the connection must not be kept.
+    pub fn is_frozen(&self) -> bool {
+        self.frozen
     }
 
     fn set_up(
@@ -66,7 +107,11 @@ impl SqliteSession {
                 Some(path) => DatabaseError::Unreachable(format!("{}: {error}", path.display())),
             }
         })?;
-        Ok(SqliteSession { connection: Mutex::new(connection), prepared: HashMap::new() })
+        Ok(SqliteSession {
+            connection: Mutex::new(connection),
+            frozen: false,
+            prepared: HashMap::new(),
+        })
     }
 
     /// Turns the write-ahead log on, which the file then remembers. Fails on a read-only file
@@ -202,6 +247,22 @@ fn bind(
             .map_err(|error| classify(&error, sql.text()))?;
     }
     Ok(())
+}
+
+/// Why an existing file cannot be written; `None` when it can, or is not there.
+fn why_not_writable(path: &Path) -> Option<std::io::Error> {
+    use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+    match std::fs::OpenOptions::new().append(true).open(path) {
+        Err(error) if matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem) => Some(error),
+        _ => None,
+    }
+}
+
+/// The write-ahead log of a database file.
+fn log_of(path: &Path) -> std::path::PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-wal");
+    name.into()
 }
 
 struct Bound<'a>(&'a Value);

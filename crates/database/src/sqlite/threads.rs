@@ -160,7 +160,7 @@ impl Reader {
             let Session::Sqlite(mut session) = tx.into_session() else {
                 return Err(DatabaseError::Closed);
             };
-            if session.control("ROLLBACK").is_ok() {
+            if session.control("ROLLBACK").is_ok() && !session.is_frozen() {
                 self.session = Some(session);
             }
             Ok(())

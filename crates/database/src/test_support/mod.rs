@@ -43,9 +43,8 @@ impl TestDatabase {
 
     /// An empty database on the PostgreSQL server of this test process.
     pub async fn postgres(migrations: &[MigrationSet]) -> Self {
-        let server = tokio::task::spawn_blocking(PostgresServer::shared)
-            .await
-            .expect("PostgreSQL starts");
+        let server =
+            tokio::task::spawn_blocking(PostgresServer::shared).await.expect("PostgreSQL starts");
         let config = DatabaseConfig::Postgres { url: server.create_database().await };
         Self::open("postgres", config, None, migrations).await
     }

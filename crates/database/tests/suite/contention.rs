@@ -82,10 +82,8 @@ async fn two_processes(test: &TestDatabase) {
         .spawn()
         .unwrap();
     let done = contend(&test.db).await;
-    let output = tokio::task::spawn_blocking(move || child.wait_with_output())
-        .await
-        .unwrap()
-        .unwrap();
+    let output =
+        tokio::task::spawn_blocking(move || child.wait_with_output()).await.unwrap().unwrap();
     assert!(output.status.success(), "{}: the second process", test.name);
     assert_eq!(done, CONTENDERS as u64);
     let row = test
@@ -108,11 +106,11 @@ async fn two_hundred_contenders_from_two_processes_lose_nothing() {
     }
 }
 
-/// Without the lock the compare-and-swap still loses nothing; it is what costs the retries.
+/// PostgreSQL ends one of two that wait for each other after a second; it is run again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn transactions_that_lock_in_opposite_order_both_succeed() {
     for test in databases(&[THINGS]).await {
-        let contenders: Vec<_> = (0..40)
+        let contenders: Vec<_> = (0..4)
             .map(|n| {
                 let db = test.db.clone();
                 tokio::spawn(async move {

@@ -16,7 +16,8 @@ use crate::{THINGS, ids, insert, transact};
 async fn a_lock_is_held_until_the_end_and_the_next_reads_what_it_wrote() {
     let test = TestDatabase::postgres(&[THINGS]).await;
     insert(&test.db, "one").await;
-    let (locked, go_on) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
+    let (locked, go_on) =
+        (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
     let holder = {
         let (db, locked, go_on) = (test.db.clone(), locked.clone(), go_on.clone());
         tokio::spawn(async move {
@@ -242,8 +243,10 @@ async fn a_commit_that_cannot_be_asked_about_is_unknown_and_not_done_again() {
 #[tokio::test]
 async fn a_server_that_is_not_there_is_said_so_without_a_password() {
     let url = "postgresql://meridian:secret@127.0.0.1:1/meridian".to_owned();
-    let error =
-        Database::open(&DatabaseConfig::Postgres { url }, Arc::new(SystemClock)).await.err().unwrap();
+    let error = Database::open(&DatabaseConfig::Postgres { url }, Arc::new(SystemClock))
+        .await
+        .err()
+        .unwrap();
     assert!(matches!(error, DatabaseError::Unreachable(_)), "{error:?}");
     assert!(error.to_string().contains("127.0.0.1"), "{error}");
     assert!(!error.to_string().contains("secret"), "{error}");
@@ -260,11 +263,10 @@ async fn a_read_only_server_refuses_clearly() {
         .await;
     let db = test.open_again().await;
     assert_eq!(ids(&db).await, ["a"]);
-    let error = transact(&db, |tx| {
-        Box::pin(async move { tx.execute("DELETE FROM things", &[]).await })
-    })
-    .await
-    .unwrap_err();
+    let error =
+        transact(&db, |tx| Box::pin(async move { tx.execute("DELETE FROM things", &[]).await }))
+            .await
+            .unwrap_err();
     assert!(matches!(error, DatabaseError::ReadOnly(_)), "{error:?}");
 }
 

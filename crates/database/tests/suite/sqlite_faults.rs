@@ -39,11 +39,8 @@ async fn transactions_that_wait_together_share_a_commit_and_fail_alone() {
             transact(&db, move |tx| {
                 let id = id.clone();
                 Box::pin(async move {
-                    tx.execute(
-                        "INSERT INTO things (id, generation) VALUES ($1, 1)",
-                        &params![id],
-                    )
-                    .await
+                    tx.execute("INSERT INTO things (id, generation) VALUES ($1, 1)", &params![id])
+                        .await
                 })
             })
             .await
@@ -96,9 +93,8 @@ async fn random_numbers_repeat_for_a_seed() {
         let db =
             Database::open(&DatabaseConfig::SqliteMemory, Arc::new(SystemClock)).await.unwrap();
         db.seed(42);
-        let drawn = transact(&db, |tx| {
-            Box::pin(async move { Ok([tx.random_u64(), tx.random_u64()]) })
-        });
+        let drawn =
+            transact(&db, |tx| Box::pin(async move { Ok([tx.random_u64(), tx.random_u64()]) }));
         seen.push(drawn.await.unwrap());
     }
     assert_eq!(seen[0], seen[1]);
@@ -223,7 +219,11 @@ async fn what_is_no_database_or_cannot_be_opened_is_said_so() {
         async move { Database::open(&config, Arc::new(SystemClock)).await.err().unwrap() }
     };
     let garbage = directory.path().join("garbage");
-    std::fs::write(&garbage, "this is a text file, and a long one, so that it has a header".repeat(40)).unwrap();
+    std::fs::write(
+        &garbage,
+        "this is a text file, and a long one, so that it has a header".repeat(40),
+    )
+    .unwrap();
     let error = open(&garbage).await;
     assert!(error.to_string().contains("not a database"), "{error}");
     let error = open(&directory.path().join("no/such/directory/test.db")).await;
