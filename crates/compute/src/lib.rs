@@ -22,6 +22,8 @@ mod policy;
 pub mod quota;
 pub mod scheduler;
 pub mod server;
+#[cfg(test)]
+mod test_support;
 pub mod wire;
 
 use std::sync::Arc;
