@@ -25,7 +25,7 @@ struct Inner {
 }
 
 enum Engine {
-    Sqlite(Sqlite),
+    Sqlite(Box<Sqlite>),
     Postgres(Postgres),
 }
 
@@ -38,8 +38,8 @@ impl Database {
     ) -> Result<Self, DatabaseError> {
         let shared = Arc::new(Shared::new(clock));
         let engine = match config {
-            DatabaseConfig::SqliteMemory => Engine::Sqlite(Sqlite::open(None, &shared)?),
-            DatabaseConfig::Sqlite { path } => Engine::Sqlite(Sqlite::open(Some(path), &shared)?),
+            DatabaseConfig::SqliteMemory => Engine::Sqlite(Box::new(Sqlite::open(None, &shared)?)),
+            DatabaseConfig::Sqlite { path } => Engine::Sqlite(Box::new(Sqlite::open(Some(path), &shared)?)),
             DatabaseConfig::Postgres { url } => {
                 Engine::Postgres(Postgres::open(url, &shared).await?)
             }

@@ -37,7 +37,7 @@ pub(crate) struct Sqlite {
 }
 
 enum Mode {
-    Memory(Mutex<Executor>),
+    Memory(Box<Mutex<Executor>>),
     File { writer: Writer, readers: Readers },
 }
 
@@ -47,7 +47,7 @@ impl Sqlite {
         let (executor, lineage) = Executor::open(path.map(Path::to_path_buf), shared.clone())?;
         shared.set_lineage(lineage);
         let mode = match path {
-            None => Mode::Memory(Mutex::new(executor)),
+            None => Mode::Memory(Box::new(Mutex::new(executor))),
             Some(path) => Mode::File {
                 readers: Readers::start(path, READERS, shared)?,
                 writer: Writer::start(executor)?,
