@@ -1,4 +1,4 @@
-//! A network service on a database in memory, with hosts, for this crate's tests. Requests go
+//! A network service on a database of its own, with hosts, for this crate's tests. Requests go
 //! through the whole HTTP kit; compute's calls are made as compute makes them.
 
 use std::net::IpAddr;
@@ -6,12 +6,15 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use cloud_types::{Fault, HostId, NetworkId, PortId, ServerId, TestClock, Timestamp};
-use database::{BoxFuture, Database, DatabaseConfig, Origin, Tx};
+use database::test_support::TestDatabase;
+use database::{BoxFuture, Database, MigrationSet, Origin, Tx};
 use host_documents::{Host, documents, hosts, reports};
 use host_protocol::{Document, DocumentKind, Report, ReportResult, ReportState};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use service_kit::{App, Ctx, FixedTokens, Kit, KitConfig, Policy, Service, Token, quota};
+use service_kit::{
+    App, Ctx, FixedTokens, Kit, KitConfig, Policy, RateLimit, Service, Token, quota,
+};
 use tower::ServiceExt;
 
 use crate::{Network, NicRequest, Port, ServerOwner, Settings};
@@ -24,6 +27,33 @@ const TOKENS: [(&str, &str, &str); 4] = [
     ("reader", "p-alice", "reader"),
 ];
 
+/// Makes each test two: on a SQLite file, and on PostgreSQL.
+macro_rules! on_both {
+    ($(async fn $name:ident($cloud:ident: Cloud) $body:block)*) => {
+        $(async fn $name($cloud: Cloud) $body)*
+        mod sqlite {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(crate::test_support::Cloud::on_sqlite().await).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(crate::test_support::Cloud::on_postgres().await).await;
+            })*
+        }
+    };
+}
+pub(crate) use on_both;
+
+const MIGRATIONS: [MigrationSet; 4] = [
+    service_kit::MIGRATIONS,
+    workflow_engine::MIGRATIONS,
+    host_documents::MIGRATIONS,
+    crate::MIGRATIONS,
+];
+
 /// The fixture.
 #[derive(Clone)]
 pub struct Cloud {
@@ -31,31 +61,33 @@ pub struct Cloud {
     pub network: Network,
     pub app: App,
     pub clock: TestClock,
+    /// Kept so that the database outlives the fixture's clones.
+    _test: Arc<TestDatabase>,
 }
 
 impl Cloud {
-    pub async fn new() -> Cloud {
-        let clock = TestClock::at(Timestamp(1_700_000_000_000_000));
-        let db =
-            Database::open(&DatabaseConfig::SqliteMemory, Arc::new(clock.clone())).await.unwrap();
-        db.migrate(&[
-            service_kit::MIGRATIONS,
-            workflow_engine::MIGRATIONS,
-            host_documents::MIGRATIONS,
-            crate::MIGRATIONS,
-        ])
-        .await
-        .unwrap();
+    pub async fn on_sqlite() -> Cloud {
+        Self::on(TestDatabase::sqlite(&MIGRATIONS).await).await
+    }
+
+    pub async fn on_postgres() -> Cloud {
+        Self::on(TestDatabase::postgres(&MIGRATIONS).await).await
+    }
+
+    async fn on(test: TestDatabase) -> Cloud {
+        let (db, clock) = (test.db.clone(), test.clock.clone());
+        clock.set(Timestamp(1_700_000_000_000_000));
         let tokens =
             TOKENS.into_iter().fold(FixedTokens::default(), |all, (text, project, role)| {
                 all.with(text, Token::for_test(text, Some(project), &[role]))
             });
         let policy = Policy::new(&[crate::POLICY]).unwrap();
-        let config = KitConfig::default();
+        let config =
+            KitConfig { rate: RateLimit { per_second: 0, burst: 0 }, ..KitConfig::default() };
         let kit = Kit::new(db.clone(), policy, Arc::new(tokens), config);
         let network = Network::new(kit.clone(), Settings::default());
         let app = App::new(kit, vec![network.routes()]).unwrap();
-        let cloud = Cloud { db, network, app, clock };
+        let cloud = Cloud { db, network, app, clock, _test: Arc::new(test) };
         cloud
             .transact(|tx| {
                 Box::pin(async move { Ok(quota::register(tx, crate::QUOTA_DEFAULTS).await?) })

@@ -4,7 +4,7 @@ use cloud_types::ServerId;
 use serde_json::{Value, json};
 use service_kit::Access;
 
-use crate::test_support::{Cloud, id};
+use crate::test_support::{Cloud, id, on_both};
 use crate::{NetworkId, NicRequest};
 
 fn names(body: &Value, key: &str) -> Vec<String> {
@@ -16,9 +16,14 @@ fn names(body: &Value, key: &str) -> Vec<String> {
         .collect()
 }
 
-#[tokio::test]
-async fn every_route_but_discovery_needs_a_token() {
-    let cloud = Cloud::new().await;
+fn link(body: &Value, rel: &str) -> Option<String> {
+    let links = body["networks_links"].as_array()?;
+    let href = links.iter().find(|link| link["rel"] == rel)?["href"].as_str()?;
+    Some(href.strip_prefix("http://cloud.test/network").unwrap().to_owned())
+}
+
+on_both! {
+async fn every_route_but_discovery_needs_a_token(cloud: Cloud) {
     let mut public = Vec::new();
     for route in cloud.app.table().to_vec() {
         let path = route.path.strip_prefix("/network").unwrap().to_owned();
@@ -38,9 +43,7 @@ async fn every_route_but_discovery_needs_a_token() {
     assert_eq!(public, ["", "/v2.0"]);
 }
 
-#[tokio::test]
-async fn discovery_leads_to_the_collections() {
-    let cloud = Cloud::new().await;
+async fn discovery_leads_to_the_collections(cloud: Cloud) {
     let versions = cloud.get("", "").await;
     let href = versions["versions"][0]["links"][0]["href"].as_str().unwrap();
     assert_eq!(href, "http://cloud.test/network/v2.0/");
@@ -53,9 +56,7 @@ async fn discovery_leads_to_the_collections() {
     cloud.refused("alice", "GET", "/v2.0/extensions/router", None, 404, "HTTPNotFound").await;
 }
 
-#[tokio::test]
-async fn a_network_is_shown_in_neutrons_shape() {
-    let cloud = Cloud::new().await;
+async fn a_network_is_shown_in_neutrons_shape(cloud: Cloud) {
     let made = cloud
         .make("alice", "/v2.0/networks", "network", json!({"name": "n", "description": "d"}))
         .await;
@@ -79,9 +80,7 @@ async fn a_network_is_shown_in_neutrons_shape() {
     assert_eq!(answer["network"]["admin_state_up"], false);
 }
 
-#[tokio::test]
-async fn what_is_anothers_is_not_there_unless_it_is_shared() {
-    let cloud = Cloud::new().await;
+async fn what_is_anothers_is_not_there_unless_it_is_shared(cloud: Cloud) {
     let (network, subnet) = cloud.network_with("10.0.0.0/24").await;
     let port = id(&cloud.port_on(network, json!({})).await);
     let paths = [
@@ -121,9 +120,7 @@ async fn what_is_anothers_is_not_there_unless_it_is_shared() {
     assert_eq!(cloud.call("alice", "DELETE", &path, None).await.0, 204);
 }
 
-#[tokio::test]
-async fn only_operators_make_things_for_others() {
-    let cloud = Cloud::new().await;
+async fn only_operators_make_things_for_others(cloud: Cloud) {
     let body = json!({"name": "n", "project_id": "p-bob"});
     let wanted = Some(json!({ "network": body.clone() }));
     cloud.refused("alice", "POST", "/v2.0/networks", wanted, 400, "HTTPBadRequest").await;
@@ -132,9 +129,7 @@ async fn only_operators_make_things_for_others() {
     cloud.get("bob", &format!("/v2.0/networks/{}", id(&made))).await;
 }
 
-#[tokio::test]
-async fn lists_filter_sort_and_page() {
-    let cloud = Cloud::new().await;
+async fn lists_filter_sort_and_page(cloud: Cloud) {
     let many: Vec<Value> =
         ["d", "a", "c", "b", "e"].iter().map(|name| json!({ "name": name })).collect();
     let (status, bulk) =
@@ -173,15 +168,7 @@ async fn lists_filter_sort_and_page() {
     }
 }
 
-fn link(body: &Value, rel: &str) -> Option<String> {
-    let links = body["networks_links"].as_array()?;
-    let href = links.iter().find(|link| link["rel"] == rel)?["href"].as_str()?;
-    Some(href.strip_prefix("http://cloud.test/network").unwrap().to_owned())
-}
-
-#[tokio::test]
-async fn ports_are_found_by_address_device_and_group() {
-    let cloud = Cloud::new().await;
+async fn ports_are_found_by_address_device_and_group(cloud: Cloud) {
     let (network, subnet) = cloud.network_with("10.0.0.0/24").await;
     let group = id(&cloud
         .make("alice", "/v2.0/security-groups", "security_group", json!({"name": "web"}))
@@ -214,9 +201,7 @@ async fn ports_are_found_by_address_device_and_group() {
     }
 }
 
-#[tokio::test]
-async fn what_is_in_use_stays() {
-    let cloud = Cloud::new().await;
+async fn what_is_in_use_stays(cloud: Cloud) {
     let (network, subnet) = cloud.network_with("10.0.0.0/24").await;
     let port = cloud.port_on(network, json!({})).await;
     let (of_network, of_subnet) =
@@ -238,9 +223,7 @@ async fn what_is_in_use_stays() {
     }
 }
 
-#[tokio::test]
-async fn quotas_are_kept_and_changed_by_operators() {
-    let cloud = Cloud::new().await;
+async fn quotas_are_kept_and_changed_by_operators(cloud: Cloud) {
     let set = |body: Value| Some(json!({ "quota": body }));
     let path = "/v2.0/quotas/p-alice";
     cloud
@@ -259,9 +242,7 @@ async fn quotas_are_kept_and_changed_by_operators() {
     assert_eq!(cloud.get("alice", path).await["quota"]["network"], 100);
 }
 
-#[tokio::test]
-async fn a_project_has_one_default_group_that_stays() {
-    let cloud = Cloud::new().await;
+async fn a_project_has_one_default_group_that_stays(cloud: Cloud) {
     let found = cloud.get("alice", "/v2.0/security-groups").await;
     assert_eq!(names(&found, "security_groups"), ["default"]);
     let group = found["security_groups"][0].clone();
@@ -288,9 +269,7 @@ async fn a_project_has_one_default_group_that_stays() {
     assert_eq!(port["security_groups"], json!([id(&group)]));
 }
 
-#[tokio::test]
-async fn groups_and_rules_know_their_rules() {
-    let cloud = Cloud::new().await;
+async fn groups_and_rules_know_their_rules(cloud: Cloud) {
     let make = |body: Value| cloud.make("alice", "/v2.0/security-groups", "security_group", body);
     let group = id(&make(json!({"name": "web"})).await);
     let other = id(&make(json!({"name": "db"})).await);
@@ -327,9 +306,7 @@ async fn groups_and_rules_know_their_rules() {
     assert_eq!(usage["security_group_rule"]["used"], 6);
 }
 
-#[tokio::test]
-async fn port_security_and_groups_go_together() {
-    let cloud = Cloud::new().await;
+async fn port_security_and_groups_go_together(cloud: Cloud) {
     let (network, _) = cloud.network_with("10.0.0.0/24").await;
     let port = cloud.port_on(network, json!({})).await;
     let path = format!("/v2.0/ports/{}", id(&port));
@@ -349,9 +326,7 @@ async fn port_security_and_groups_go_together() {
     cloud.refused("alice", "PUT", &path, Some(host), 403, denied).await;
 }
 
-#[tokio::test]
-async fn tags_are_set_and_searched() {
-    let cloud = Cloud::new().await;
+async fn tags_are_set_and_searched(cloud: Cloud) {
     let (network, _) = cloud.network_with("10.0.0.0/24").await;
     let path = format!("/v2.0/networks/{network}/tags");
     let body = Some(json!({"tags": ["red", "blue"]}));
@@ -377,9 +352,7 @@ async fn tags_are_set_and_searched() {
     assert_eq!(cloud.call("alice", "GET", "/v2.0/cars/1/tags", None).await.0, 404);
 }
 
-#[tokio::test]
-async fn hosts_are_listed_as_agents_and_zones() {
-    let cloud = Cloud::new().await;
+async fn hosts_are_listed_as_agents_and_zones(cloud: Cloud) {
     cloud.host("a", "l2").await;
     let agents = cloud.get("admin", "/v2.0/agents").await;
     assert_eq!(agents["agents"][0]["host"], "a");
@@ -393,9 +366,7 @@ async fn hosts_are_listed_as_agents_and_zones() {
     assert_eq!(zones["availability_zones"], wanted);
 }
 
-#[tokio::test]
-async fn a_server_takes_ports_and_gives_them_back() {
-    let cloud = Cloud::new().await;
+async fn a_server_takes_ports_and_gives_them_back(cloud: Cloud) {
     let (network, _) = cloud.network_with("10.0.0.0/24").await;
     let own = id(&cloud.port_on(network, json!({})).await);
     let (server, on) = (ServerId::random(), Some(network));
@@ -435,9 +406,7 @@ async fn a_server_takes_ports_and_gives_them_back() {
     assert_eq!((id(&left[0]), &left[0]["device_id"]), (own, &json!("")));
 }
 
-#[tokio::test]
-async fn nics_that_cannot_be_are_refused_in_novas_words() {
-    let cloud = Cloud::new().await;
+async fn nics_that_cannot_be_are_refused_in_novas_words(cloud: Cloud) {
     let bare = id(&cloud.make("alice", "/v2.0/networks", "network", json!({"name": "b"})).await);
     let (network, _) = cloud.network_with("10.0.0.0/24").await;
     let on = |network: &str| NicRequest {
@@ -471,4 +440,5 @@ async fn nics_that_cannot_be_are_refused_in_novas_words() {
     assert_eq!(auto(cloud.clone()).await.unwrap()[0].network, Some(network));
     cloud.call("alice", "DELETE", &format!("/v2.0/networks/{network}"), None).await;
     assert!(auto(cloud.clone()).await.unwrap().is_empty());
+}
 }

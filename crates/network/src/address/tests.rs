@@ -7,15 +7,14 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
-use crate::test_support::{Cloud, address, id};
+use crate::test_support::{Cloud, address, id, on_both};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-#[tokio::test]
-async fn fifty_creates_at_once_fill_a_small_subnet_exactly() {
-    let cloud = Cloud::new().await;
+on_both! {
+async fn fifty_creates_at_once_fill_a_small_subnet_exactly(cloud: Cloud) {
     let (network, _) = cloud.network_with("10.0.0.0/27").await;
     let tasks: Vec<_> = (0..50)
         .map(|_| {
@@ -46,11 +45,9 @@ async fn fifty_creates_at_once_fill_a_small_subnet_exactly() {
     assert_eq!(quota["quota"]["port"]["used"], 29);
 }
 
-#[tokio::test]
-async fn any_history_of_ports_leaves_every_address_with_one_port_or_none() {
+async fn any_history_of_ports_leaves_every_address_with_one_port_or_none(cloud: Cloud) {
     for seed in 0..8u64 {
         let mut random = StdRng::seed_from_u64(seed);
-        let cloud = Cloud::new().await;
         let (network, subnet) = cloud.network_with("10.0.0.0/28").await;
         let mut ports: Vec<Value> = Vec::new();
         for _ in 0..60 {
@@ -116,9 +113,7 @@ async fn any_history_of_ports_leaves_every_address_with_one_port_or_none() {
     }
 }
 
-#[tokio::test]
-async fn a_released_address_rests_while_there_are_fresh_ones() {
-    let cloud = Cloud::new().await;
+async fn a_released_address_rests_while_there_are_fresh_ones(cloud: Cloud) {
     let (network, _) = cloud.network_with("10.0.0.0/29").await;
     let first = cloud.port_on(network, json!({})).await;
     assert_eq!(address(&first), ip("10.0.0.2"));
@@ -129,9 +124,7 @@ async fn a_released_address_rests_while_there_are_fresh_ones() {
     }
 }
 
-#[tokio::test]
-async fn pools_are_obeyed_and_can_be_changed() {
-    let cloud = Cloud::new().await;
+async fn pools_are_obeyed_and_can_be_changed(cloud: Cloud) {
     let (network, subnet) = cloud.network_with("10.0.0.0/24").await;
     let path = format!("/v2.0/subnets/{subnet}");
     let set = |start: &str, end: &str| {
@@ -153,9 +146,7 @@ async fn pools_are_obeyed_and_can_be_changed() {
     cloud.refused("alice", "PUT", &path, bad, 409, conflict).await;
 }
 
-#[tokio::test]
-async fn a_port_gets_one_address_of_each_family_and_every_automatic_one() {
-    let cloud = Cloud::new().await;
+async fn a_port_gets_one_address_of_each_family_and_every_automatic_one(cloud: Cloud) {
     let (network, _) = cloud.network_with("10.0.0.0/24").await;
     let earlier = cloud.port_on(network, json!({})).await;
     for (cidr, mode) in [("fd00:1::/64", "slaac"), ("fd00:2::/64", "dhcpv6-stateful")] {
@@ -176,9 +167,7 @@ async fn a_port_gets_one_address_of_each_family_and_every_automatic_one() {
     assert_eq!(earlier["port"]["fixed_ips"].as_array().unwrap().len(), 2);
 }
 
-#[tokio::test]
-async fn wishes_that_cannot_be_met_are_refused_by_name() {
-    let cloud = Cloud::new().await;
+async fn wishes_that_cannot_be_met_are_refused_by_name(cloud: Cloud) {
     let (network, subnet) = cloud.network_with("10.0.0.0/24").await;
     let (_, foreign) = cloud.network_with("10.1.0.0/24").await;
     cloud.port_on(network, json!({"fixed_ips": [{"ip_address": "10.0.0.50"}]})).await;
@@ -200,4 +189,5 @@ async fn wishes_that_cannot_be_met_are_refused_by_name() {
     assert_ne!(first, "10.0.0.2", "a named address is not given to a wish that names none");
     let none = cloud.port_on(network, json!({"fixed_ips": []})).await;
     assert_eq!(none["fixed_ips"], json!([]));
+}
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::NicRequest;
 use crate::address::model::{address as address_of, number};
-use crate::test_support::{Cloud, address, id};
+use crate::test_support::{Cloud, address, id, on_both};
 
 /// The IPv4 addresses that the port's rules let in or out by name, one by one.
 fn remotes(spec: &PortSpec) -> Vec<String> {
@@ -27,9 +27,8 @@ fn remotes(spec: &PortSpec) -> Vec<String> {
     found
 }
 
-#[tokio::test]
-async fn two_hosts_hear_of_each_others_ports_and_a_third_of_none() {
-    let cloud = Cloud::new().await;
+on_both! {
+async fn two_hosts_hear_of_each_others_ports_and_a_third_of_none(cloud: Cloud) {
     let (a, b, c) =
         (cloud.host("a", "l2").await, cloud.host("b", "l2").await, cloud.host("c", "l2").await);
     let (network, _) = cloud.network_with("10.0.0.0/24").await;
@@ -63,9 +62,7 @@ async fn two_hosts_hear_of_each_others_ports_and_a_third_of_none() {
     }
 }
 
-#[tokio::test]
-async fn the_last_port_takes_network_and_neighbours_with_it() {
-    let cloud = Cloud::new().await;
+async fn the_last_port_takes_network_and_neighbours_with_it(cloud: Cloud) {
     let (a, b) = (cloud.host("a", "l2").await, cloud.host("b", "l2").await);
     let (network, _) = cloud.network_with("10.0.0.0/24").await;
     let (first, _) = cloud.boot(network, &a).await;
@@ -84,9 +81,7 @@ async fn the_last_port_takes_network_and_neighbours_with_it() {
     assert_eq!(remotes(&ports[0]), [stays.fixed_ips[0].1.to_string()]);
 }
 
-#[tokio::test]
-async fn saying_the_same_again_changes_no_document() {
-    let cloud = Cloud::new().await;
+async fn saying_the_same_again_changes_no_document(cloud: Cloud) {
     let (a, b) = (cloud.host("a", "l2").await, cloud.host("b", "l2").await);
     let (network, subnet) = cloud.network_with("10.0.0.0/24").await;
     let (_, port) = cloud.boot(network, &a).await;
@@ -112,9 +107,7 @@ async fn saying_the_same_again_changes_no_document() {
     assert_eq!(networks[0].subnets[0].dns_nameservers.len(), 1);
 }
 
-#[tokio::test]
-async fn a_changed_rule_reaches_the_ports_of_its_group_and_no_others() {
-    let cloud = Cloud::new().await;
+async fn a_changed_rule_reaches_the_ports_of_its_group_and_no_others(cloud: Cloud) {
     let a = cloud.host("a", "l2").await;
     let (network, _) = cloud.network_with("10.0.0.0/24").await;
     let group = cloud
@@ -156,9 +149,7 @@ async fn a_changed_rule_reaches_the_ports_of_its_group_and_no_others() {
     assert!(specs.iter().all(|s| s.security_rules.iter().all(|r| r.port_min != Some(22))));
 }
 
-#[tokio::test]
-async fn a_number_and_an_address_rest_until_every_host_has_let_go() {
-    let cloud = Cloud::new().await;
+async fn a_number_and_an_address_rest_until_every_host_has_let_go(cloud: Cloud) {
     let (a, b) = (cloud.host("a", "l2").await, cloud.host("b", "l2").await);
     // Four usable addresses: gateway, and three for ports.
     let (network, subnet) = cloud.network_with("10.0.0.0/29").await;
@@ -193,9 +184,7 @@ async fn a_number_and_an_address_rest_until_every_host_has_let_go() {
     assert_eq!(address(&port), ip);
 }
 
-#[tokio::test]
-async fn a_lost_host_is_waited_for_until_an_operator_says_so() {
-    let cloud = Cloud::new().await;
+async fn a_lost_host_is_waited_for_until_an_operator_says_so(cloud: Cloud) {
     let a = cloud.host("a", "l2").await;
     let (network, subnet) = cloud.network_with("10.0.0.0/24").await;
     let (server, port) = cloud.boot(network, &a).await;
@@ -216,9 +205,7 @@ async fn a_lost_host_is_waited_for_until_an_operator_says_so() {
     assert_eq!(cloud.call("alice", "POST", "/v2.0/ports", Some(body)).await.0, 201);
 }
 
-#[tokio::test]
-async fn a_port_is_active_when_its_host_says_so_and_only_that_host() {
-    let cloud = Cloud::new().await;
+async fn a_port_is_active_when_its_host_says_so_and_only_that_host(cloud: Cloud) {
     let (a, b) = (cloud.host("a", "l2").await, cloud.host("b", "l2").await);
     let (network, _) = cloud.network_with("10.0.0.0/24").await;
     let (_, port) = cloud.boot(network, &a).await;
@@ -234,9 +221,7 @@ async fn a_port_is_active_when_its_host_says_so_and_only_that_host() {
     assert_eq!(cloud.get("admin", &path).await["port"]["binding:host_id"], "a");
 }
 
-#[tokio::test]
-async fn an_operators_port_is_plugged_in_at_once_and_leaves_when_deleted() {
-    let cloud = Cloud::new().await;
+async fn an_operators_port_is_plugged_in_at_once_and_leaves_when_deleted(cloud: Cloud) {
     let a = cloud.host("a", "l2").await;
     let (network, _) = cloud.network_with("10.0.0.0/24").await;
     let body = json!({"network_id": network, "device_owner": "meridian:access",
@@ -258,9 +243,7 @@ async fn an_operators_port_is_plugged_in_at_once_and_leaves_when_deleted() {
     cloud.refused("admin", "POST", "/v2.0/ports", Some(unknown), 400, "HTTPBadRequest").await;
 }
 
-#[tokio::test]
-async fn a_network_does_not_span_l2_domains() {
-    let cloud = Cloud::new().await;
+async fn a_network_does_not_span_l2_domains(cloud: Cloud) {
     let (a, far) = (cloud.host("a", "l2").await, cloud.host("far", "other").await);
     let (network, _) = cloud.network_with("10.0.0.0/24").await;
     let (_, port) = cloud.boot(network, &a).await;
@@ -279,9 +262,7 @@ async fn a_network_does_not_span_l2_domains() {
     assert_eq!(domain.as_deref(), Some("l2"));
 }
 
-#[tokio::test]
-async fn a_changed_port_is_news_for_its_neighbours() {
-    let cloud = Cloud::new().await;
+async fn a_changed_port_is_news_for_its_neighbours(cloud: Cloud) {
     let (a, b) = (cloud.host("a", "l2").await, cloud.host("b", "l2").await);
     let (network, subnet) = cloud.network_with("10.0.0.0/24").await;
     let (_, port) = cloud.boot(network, &a).await;
@@ -300,4 +281,64 @@ async fn a_changed_port_is_news_for_its_neighbours() {
     let seen = remotes(&ports[0]);
     assert!(seen.contains(&"10.0.0.77".into()) && seen.contains(&"10.0.0.200".into()));
     assert!(!seen.contains(&port.fixed_ips[0].1.to_string()), "{seen:?}");
+}
+async fn ports_bound_and_released_at_once_leave_every_host_with_the_whole_picture(cloud: Cloud) {
+    let mut hosts = Vec::new();
+    for name in ["a", "b", "c"] {
+        hosts.push(cloud.host(name, "l2").await);
+    }
+    let (network, _) = cloud.network_with("10.0.0.0/24").await;
+    // The first half comes and goes while the second half comes and stays.
+    let tasks: Vec<_> = (0..12usize)
+        .map(|at| {
+            let (cloud, host) = (cloud.clone(), hosts[at % 3].clone());
+            tokio::spawn(async move {
+                let (server, port) = cloud.boot(network, &host).await;
+                if at < 6 {
+                    cloud.release(server).await;
+                    return None;
+                }
+                Some((host.host_number, port))
+            })
+        })
+        .collect();
+    let mut stay = Vec::new();
+    for task in tasks {
+        stay.extend(task.await.unwrap());
+    }
+    assert_eq!(stay.len(), 6);
+    let mut everybody: Vec<String> =
+        stay.iter().map(|(_, port)| port.fixed_ips[0].1.to_string()).collect();
+    everybody.sort();
+    for host in &hosts {
+        let mut here: Vec<String> = cloud
+            .specs::<PortSpec>(host, DocumentKind::Port)
+            .await
+            .into_iter()
+            .map(|spec| {
+                assert_eq!(remotes(&spec), everybody, "host {}", host.name);
+                spec.port_id
+            })
+            .collect();
+        let mut there: Vec<String> = cloud
+            .specs::<NeighbourSpec>(host, DocumentKind::Neighbour)
+            .await
+            .into_iter()
+            .map(|spec| spec.port_id)
+            .collect();
+        here.sort();
+        there.sort();
+        let wanted = |own: bool| {
+            let mut ids: Vec<String> = stay
+                .iter()
+                .filter(|(number, _)| (*number == host.host_number) == own)
+                .map(|(_, port)| port.id.to_string())
+                .collect();
+            ids.sort();
+            ids
+        };
+        assert_eq!(here, wanted(true), "host {}", host.name);
+        assert_eq!(there, wanted(false), "host {}", host.name);
+    }
+}
 }
