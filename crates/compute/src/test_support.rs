@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use cloud_types::{Fault, HostId, ServerId, TestClock, Timestamp};
+use cloud_types::{Fault, HostId, TestClock, Timestamp};
 use database::{BoxFuture, Database, DatabaseConfig, Origin, Tx};
 use host_documents::reports::{ReportSink, apply, get as report_of};
 use host_documents::{documents, hosts};
@@ -50,6 +50,8 @@ struct SimulatedHost {
     power: HashMap<String, PowerState>,
     /// Operations that were carried out, in order.
     operations: Vec<String>,
+    /// The generation for which each server was given up.
+    given_up: HashMap<String, u64>,
 }
 
 /// The hosts, shared with the one who asks them for consoles.
@@ -103,7 +105,6 @@ pub struct Cloud {
 /// An answer.
 pub struct Answer {
     pub status: u16,
-    pub headers: service_kit::HeaderMap,
     pub body: Value,
 }
 
@@ -270,6 +271,7 @@ impl Cloud {
             behaviour: Behaviour::Works,
             power: HashMap::new(),
             operations: Vec::new(),
+            given_up: HashMap::new(),
         });
         host.id
     }
@@ -373,13 +375,20 @@ impl Cloud {
             }
             DocumentKind::Server => {
                 let spec: ServerSpec = document.read().unwrap();
-                if let Behaviour::Fails(code, retrying) = behaviour {
+                let given_up = self.with_host(host, |host| {
+                    if let Behaviour::Fails(_, false) = behaviour {
+                        host.given_up.insert(document.id.clone(), document.generation);
+                    }
+                    host.given_up.get(&document.id) == Some(&document.generation)
+                });
+                let failure = match behaviour {
+                    Behaviour::Fails(code, retrying) => Some((*code, *retrying)),
+                    _ if given_up => Some(("gave_up", false)),
+                    _ => None,
+                };
+                if let Some((code, retrying)) = failure {
                     let message = "it cannot".to_owned();
-                    error = Some(ReportError {
-                        code: (*code).to_owned(),
-                        message,
-                        retrying: *retrying,
-                    });
+                    error = Some(ReportError { code: code.to_owned(), message, retrying });
                     (ReportState::Failed, Value::Null)
                 } else {
                     let own = self.with_host(host, |host| host.power.get(&document.id).copied());
@@ -478,7 +487,7 @@ impl Cloud {
             serde_json::from_slice(&bytes)
                 .unwrap_or_else(|_| json!(String::from_utf8_lossy(&bytes)))
         };
-        Answer { status: parts.status.as_u16(), headers: parts.headers, body }
+        Answer { status: parts.status.as_u16(), body }
     }
 
     /// `GET` by a member, in the newest microversion.
@@ -613,11 +622,6 @@ impl Cloud {
         let answer =
             self.call(Method::GET, "/network/v2.0/ports", Value::Null, "member").await.expect(200);
         answer["ports"].as_array().unwrap().len()
-    }
-
-    /// The id as a type.
-    pub fn id(id: &str) -> ServerId {
-        id.parse().unwrap()
     }
 }
 

@@ -6,6 +6,8 @@ mod create;
 mod delete;
 mod power;
 mod reboot;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -14,7 +14,7 @@ use host_protocol::{
 use serde::{Deserialize, Serialize};
 use workflow_engine::{End, EventKey, Outcome, Step, StepContext, Workflow};
 
-use super::super::model::{HostRef, State, VmState};
+use super::super::model::{HostRef, Server, State, VmState};
 use super::super::store;
 use super::{LOOK_AGAIN, Word, end_action, host_failed, last_word, put_document, wait_for, wanted};
 
@@ -26,14 +26,16 @@ pub struct ServerReboot;
 pub struct RebootState {
     server: ServerId,
     hard: bool,
-    /// The host that was given the operation.
-    host: Option<HostRef>,
+    /// The operation, and the host that was given it.
+    operation: Option<(HostRef, String)>,
+    /// The host was told anew to run the guest.
+    told_anew: bool,
 }
 
 impl RebootState {
     /// The workflow's input.
     pub fn new(server: ServerId, hard: bool) -> Self {
-        RebootState { server, hard, host: None }
+        RebootState { server, hard, operation: None, told_anew: false }
     }
 }
 
@@ -67,12 +69,8 @@ impl Workflow for ServerReboot {
         state: &'c RebootState,
         end: &'c End,
     ) -> BoxFuture<'c, Result<(), Fault>> {
-        Box::pin(finish(tx, state.server, end))
+        Box::pin(finish(tx, state, end))
     }
-}
-
-fn operation_id(c: &StepContext<'_>) -> String {
-    format!("{}/restart", c.workflow)
 }
 
 async fn restart(c: &mut StepContext<'_>, s: &mut RebootState) -> Result<Outcome, Fault> {
@@ -80,19 +78,12 @@ async fn restart(c: &mut StepContext<'_>, s: &mut RebootState) -> Result<Outcome
     let Some(host) = before.host.clone() else {
         return Err(Fault::conflict(format!("Server {} is on no host.", s.server)));
     };
-    let mut server = before.clone();
-    server.desired = DesiredPower::Running;
-    store::save(c.tx, &before, &mut server).await?;
-    put_document(c.tx, &server, &host).await?;
-    if server.state.vm == VmState::Stopped {
-        return match last_word(c.tx, &server, &host).await? {
-            Word::Done(PowerState::Running | PowerState::Paused) => Ok(Outcome::Done),
-            Word::Failed { message, retrying: false } => Err(host_failed(&host, &message)),
-            Word::None | Word::Done(_) | Word::Failed { .. } => Ok(wait_for(s.server)),
-        };
+    if before.state.vm != VmState::Active {
+        return start_anew(c, s, &before, &host).await;
     }
-    s.host = Some(host.clone());
-    let id = operation_id(c);
+    let server = before;
+    let id = format!("{}/restart", c.workflow);
+    s.operation = Some((host.clone(), id.clone()));
     let spec = OperationSpec {
         workflow: c.workflow.to_string(),
         step: "restart".to_owned(),
@@ -108,10 +99,7 @@ async fn restart(c: &mut StepContext<'_>, s: &mut RebootState) -> Result<Outcome
     }
     let report = reports::get(c.tx, &host.id, DocumentKind::Operation, &id).await?;
     match report.map(|stored| stored.report) {
-        Some(report) if report.state == ReportState::Done => {
-            documents::remove(c.tx, &host.id, DocumentKind::Operation, &id).await?;
-            Ok(Outcome::Done)
-        }
+        Some(report) if report.state == ReportState::Done => Ok(Outcome::Done),
         Some(report) if report.state == ReportState::Failed => {
             let message =
                 report.error.map_or_else(|| "no reason given".to_owned(), |error| error.message);
@@ -121,17 +109,42 @@ async fn restart(c: &mut StepContext<'_>, s: &mut RebootState) -> Result<Outcome
     }
 }
 
+/// The guest does not run: there is nothing to restart, and it is started. A host that gave it up
+/// did so for the document's generation, so it is told twice, off and on, which it sees as one
+/// newer document.
+async fn start_anew(
+    c: &mut StepContext<'_>,
+    s: &mut RebootState,
+    before: &Server,
+    host: &HostRef,
+) -> Result<Outcome, Fault> {
+    let mut server = before.clone();
+    if !s.told_anew {
+        s.told_anew = true;
+        server.desired = DesiredPower::Stopped;
+        put_document(c.tx, &server, host).await?;
+    }
+    server.desired = DesiredPower::Running;
+    store::save(c.tx, before, &mut server).await?;
+    put_document(c.tx, &server, host).await?;
+    match last_word(c.tx, &server, host).await? {
+        Word::Done(PowerState::Running | PowerState::Paused) => Ok(Outcome::Done),
+        Word::Failed { message, retrying: false } => Err(host_failed(host, &message)),
+        Word::None | Word::Done(_) | Word::Failed { .. } => Ok(wait_for(s.server)),
+    }
+}
+
 /// The host no longer needs to do it, if it has not done it yet.
 async fn forget(c: &mut StepContext<'_>, s: &mut RebootState) -> Result<Outcome, Fault> {
     store::get_locked(c.tx, s.server).await?;
-    if let Some(host) = &s.host {
-        let id = operation_id(c);
-        documents::put_tombstone(c.tx, &host.id, DocumentKind::Operation, &id).await?;
+    if let Some((host, id)) = &s.operation {
+        documents::put_tombstone(c.tx, &host.id, DocumentKind::Operation, id).await?;
     }
     Ok(Outcome::Done)
 }
 
-async fn finish(tx: &mut Tx, id: ServerId, end: &End) -> Result<(), Fault> {
+async fn finish(tx: &mut Tx, state: &RebootState, end: &End) -> Result<(), Fault> {
+    let id = state.server;
     let Some(before) = store::get_locked(tx, id).await? else { return Ok(()) };
     let mut server = before.clone();
     let mut failure = None;
@@ -152,6 +165,9 @@ async fn finish(tx: &mut Tx, id: ServerId, end: &End) -> Result<(), Fault> {
         } else {
             store::save(tx, &before, &mut server).await?;
         }
+    }
+    if let (End::Succeeded, Some((host, operation))) = (end, &state.operation) {
+        documents::put_tombstone(tx, &host.id, DocumentKind::Operation, operation).await?;
     }
     match end {
         End::Succeeded => {}
