@@ -1,0 +1,256 @@
+//! The OpenFlow side of the switch: what the table should be, what it is known to be, and the
+//! difference between them as one bundle.
+//!
+//! ```text
+//!   unknown ──connect, dump──▶ known ──apply: bundle of the difference──▶ known
+//!      ▲                         │ connection lost, refused, or no answer
+//!      └─────────────────────────┘
+//! ```
+//!
+//! While the table is *known*, a change costs what it changes and not what there is. After a lost
+//! connection nothing is assumed: vswitchd may have been restarted with an empty table, or the
+//! last bundle may have arrived after all, so the table is read and only the difference is sent.
+//! Guests' traffic is never interrupted by that.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use openflow::wire::{FlowStatsEntry, RawMatch};
+use openflow::{Actions, Connection, ConnectionError, Flow, FlowMod, Match, Options};
+use sha2::{Digest, Sha256};
+use tokio::sync::Mutex;
+
+use crate::switch::{Applied, SwitchError, Verified};
+
+/// What names a flow in a table; two flows cannot share it.
+type Key = (u8, u16, Match);
+/// What a flow does, and whose it is.
+type Effect = (u64, Actions);
+/// A flow table by what names each flow.
+type Table = BTreeMap<Key, Effect>;
+
+fn table(flows: impl IntoIterator<Item = Flow>) -> Table {
+    flows
+        .into_iter()
+        .map(|flow| ((flow.table, flow.priority, flow.match_fields), (flow.cookie, flow.actions)))
+        .collect()
+}
+
+fn flow(key: &Key, effect: &Effect) -> Flow {
+    Flow {
+        table: key.0,
+        priority: key.1,
+        cookie: effect.0,
+        match_fields: key.2.clone(),
+        actions: effect.1.clone(),
+    }
+}
+
+/// What has to be sent to turn one table into another. Additions come first: while a bundle is
+/// atomic for packets, its order decides what wins where a flow replaces another.
+fn difference(from: &Table, to: &Table) -> (Vec<FlowMod>, Applied) {
+    let mut changes = Vec::new();
+    let mut applied = Applied { total: to.len(), changed: 0, removed: 0 };
+    for (key, effect) in to {
+        if from.get(key) != Some(effect) {
+            changes.push(FlowMod::add(flow(key, effect)));
+            applied.changed += 1;
+        }
+    }
+    for key in from.keys().filter(|key| !to.contains_key(key)) {
+        changes.push(FlowMod::delete_strict(key.0, key.1, key.2.clone()));
+        applied.removed += 1;
+    }
+    (changes, applied)
+}
+
+/// SHA-256 over the flows in order, as text; the same for the same table, whoever computes it.
+fn checksum(table: &Table) -> String {
+    let mut sum = Sha256::new();
+    for (key, effect) in table {
+        sum.update(flow(key, effect).to_string().as_bytes());
+        sum.update(b"\n");
+    }
+    sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What a dump showed.
+struct Dumped {
+    known: Table,
+    /// Flows with a match that this client does not speak, so that it cannot have written them.
+    foreign: Vec<FlowMod>,
+}
+
+struct State {
+    connection: Option<Arc<Connection>>,
+    /// What the switch holds, while that is known.
+    actual: Option<Table>,
+    /// What it should hold, once somebody said so.
+    wanted: Option<Table>,
+}
+
+/// The flow table of one bridge.
+pub struct FlowTable {
+    socket: PathBuf,
+    state: Mutex<State>,
+}
+
+fn refused(error: ConnectionError) -> SwitchError {
+    if error.is_disconnected() {
+        SwitchError::Unreachable(error.to_string())
+    } else {
+        SwitchError::Refused(error.to_string())
+    }
+}
+
+impl FlowTable {
+    /// The table behind a bridge's management socket. Connects when it is first used.
+    pub fn new(socket: PathBuf) -> Self {
+        FlowTable {
+            socket,
+            state: Mutex::new(State { connection: None, actual: None, wanted: None }),
+        }
+    }
+
+    /// An open connection; a new one is made when there is none or it has ended.
+    ///
+    /// # Errors
+    /// [`SwitchError::Unreachable`] when vswitchd does not answer.
+    pub async fn connection(&self) -> Result<Arc<Connection>, SwitchError> {
+        Self::connected(&self.socket, &mut *self.state.lock().await).await
+    }
+
+    async fn connected(
+        socket: &std::path::Path,
+        state: &mut State,
+    ) -> Result<Arc<Connection>, SwitchError> {
+        if let Some(connection) = state.connection.as_ref().filter(|open| !open.is_closed()) {
+            return Ok(connection.clone());
+        }
+        state.actual = None;
+        let connection = Connection::connect(socket, Options::default()).await.map_err(refused)?;
+        let connection = Arc::new(connection);
+        state.connection = Some(connection.clone());
+        Ok(connection)
+    }
+
+    /// Makes the table exactly this, sending only what differs.
+    ///
+    /// # Errors
+    /// When vswitchd cannot be reached, or refuses; nothing was changed then, or it is not known,
+    /// and the next call reads the table first.
+    pub async fn apply(&self, flows: Vec<Flow>) -> Result<Applied, SwitchError> {
+        let mut state = self.state.lock().await;
+        let wanted = table(flows);
+        state.wanted = Some(wanted.clone());
+        let connection = Self::connected(&self.socket, &mut state).await?;
+        let (actual, foreign) = match state.actual.take() {
+            Some(actual) => (actual, Vec::new()),
+            None => {
+                let dumped = dump(&connection).await?;
+                (dumped.known, dumped.foreign)
+            }
+        };
+        let (mut changes, applied) = difference(&actual, &wanted);
+        changes.extend(foreign);
+        if !changes.is_empty() {
+            // On failure `actual` stays unknown.
+            connection.bundle(changes).await.map_err(refused)?;
+        }
+        state.actual = Some(wanted);
+        Ok(applied)
+    }
+
+    /// Reads the table back, and puts right what is not as it was applied last.
+    ///
+    /// # Errors
+    /// As [`FlowTable::apply`].
+    pub async fn verify(&self) -> Result<Verified, SwitchError> {
+        let mut state = self.state.lock().await;
+        let connection = Self::connected(&self.socket, &mut state).await?;
+        state.actual = None;
+        let dumped = dump(&connection).await?;
+        let found = dumped.known.len() + dumped.foreign.len();
+        let checksum = checksum(&dumped.known);
+        let Some(wanted) = state.wanted.clone() else {
+            // Nobody has said what should be there, so nothing is wrong.
+            return Ok(Verified { found, repaired: 0, checksum });
+        };
+        let (mut changes, _) = difference(&dumped.known, &wanted);
+        changes.extend(dumped.foreign);
+        let repaired = changes.len();
+        if repaired > 0 {
+            connection.bundle(changes).await.map_err(refused)?;
+        }
+        state.actual = Some(wanted);
+        Ok(Verified { found, repaired, checksum })
+    }
+
+    /// The checksum that a dump of the wanted table would have; `None` before the first apply.
+    pub async fn wanted_checksum(&self) -> Option<String> {
+        self.state.lock().await.wanted.as_ref().map(checksum)
+    }
+
+    /// Forgets the tracked connections of a conntrack zone.
+    ///
+    /// # Errors
+    /// When vswitchd cannot be reached.
+    pub async fn flush_zone(&self, zone: u16) -> Result<(), SwitchError> {
+        let connection = self.connection().await?;
+        connection.flush_zone(zone).await.map_err(refused)
+    }
+}
+
+async fn dump(connection: &Connection) -> Result<Dumped, SwitchError> {
+    let entries = connection.dump_all().await.map_err(refused)?;
+    let mut dumped = Dumped { known: Table::new(), foreign: Vec::new() };
+    for entry in entries {
+        match entry {
+            FlowStatsEntry::Known(stats) => dumped.known.extend(table([stats.flow])),
+            FlowStatsEntry::Foreign { table, priority, match_fields, .. } => dumped
+                .foreign
+                .push(FlowMod::delete_strict_raw(table, priority, RawMatch::from(match_fields))),
+        }
+    }
+    Ok(dumped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn some(port: u32, out: u32, cookie: u64) -> Flow {
+        Flow {
+            table: 0,
+            priority: 100,
+            cookie,
+            match_fields: Match::any().in_port(port),
+            actions: Actions::new().output(out),
+        }
+    }
+
+    #[test]
+    fn only_what_differs_is_sent() {
+        let before = table([some(1, 2, 7), some(2, 1, 7), some(3, 1, 7)]);
+        let after = table([some(1, 2, 7), some(2, 9, 7), some(4, 1, 7)]);
+        let (changes, applied) = difference(&before, &after);
+        assert_eq!(applied, Applied { total: 3, changed: 2, removed: 1 });
+        assert_eq!(changes.len(), 3);
+        assert!(difference(&after, &after).0.is_empty());
+    }
+
+    #[test]
+    fn a_flow_of_another_owner_is_another_flow() {
+        let (changes, _) = difference(&table([some(1, 2, 7)]), &table([some(1, 2, 8)]));
+        assert_eq!(changes.len(), 1);
+    }
+
+    #[test]
+    fn the_checksum_does_not_depend_on_the_order_in_which_flows_came() {
+        let one = table([some(1, 2, 7), some(2, 1, 7)]);
+        let other = table([some(2, 1, 7), some(1, 2, 7)]);
+        assert_eq!(checksum(&one), checksum(&other));
+        assert_ne!(checksum(&one), checksum(&table([some(1, 2, 7)])));
+    }
+}
