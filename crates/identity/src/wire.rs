@@ -1,6 +1,5 @@
 //! Shapes that all of Keystone's answers share.
 
-use axum::response::{IntoResponse, Response};
 use cloud_types::Fault;
 use serde_json::{Value, json};
 use service_kit::{Ctx, Filters, Json, PageRequest, page};
@@ -19,7 +18,7 @@ pub(crate) fn list(
     filters: &Filters,
     request: &PageRequest,
     mut rows: Vec<Value>,
-) -> Response {
+) -> Json<Value> {
     let more = request.cut(&mut rows);
     let url = format!("{}/v3{path}", ctx.service_url());
     let next = rows
@@ -31,17 +30,15 @@ pub(crate) fn list(
         name: rows,
         "links": {"self": url, "previous": null, "next": next},
     }))
-    .into_response()
 }
 
 /// A list without pages.
-pub(crate) fn whole_list(ctx: &Ctx, path: &str, name: &str, rows: &[Value]) -> Response {
+pub(crate) fn whole_list(ctx: &Ctx, path: &str, name: &str, rows: &[Value]) -> Json<Value> {
     let url = format!("{}/v3{path}", ctx.service_url());
     Json(json!({
         name: rows,
         "links": {"self": url, "previous": null, "next": null},
     }))
-    .into_response()
 }
 
 /// The page of a list that has no sort keys of its own.

@@ -257,9 +257,9 @@ async fn as_fault(
         return fault::render(style, &found, context, response.headers());
     }
     let status = response.status();
-    let foreign = response.extensions().get::<Answered>().is_none() && service.is_some()
-        || is_plain_text(response.headers());
-    if !(status.is_client_error() || status.is_server_error()) || !foreign {
+    // What has a body of a type of its own was meant as it is: a page of the console, say.
+    let bare = !response.headers().contains_key(CONTENT_TYPE) || is_plain_text(response.headers());
+    if !(status.is_client_error() || status.is_server_error()) || !bare {
         return response;
     }
     let (parts, body) = response.into_parts();

@@ -66,7 +66,10 @@ pub(crate) async fn guard(guard: Arc<Guard>, request: Request, next: Next) -> Re
     let mut seen =
         Answered { route: guard.route.clone(), token: None, microversion: Microversion::NONE };
     let mut response = match admit(&guard, request, &mut seen).await {
-        Ok(Admitted::Run(request, ctx)) => run(&guard, request, ctx, next).await,
+        Ok(Admitted::Run(admitted)) => {
+            let (request, ctx) = *admitted;
+            run(&guard, request, ctx, next).await
+        }
         Ok(Admitted::Answer(response)) => response,
         Err(fault) => ApiFault(fault).into_response(),
     };
@@ -75,7 +78,7 @@ pub(crate) async fn guard(guard: Arc<Guard>, request: Request, next: Next) -> Re
 }
 
 enum Admitted {
-    Run(Request, Ctx),
+    Run(Box<(Request, Ctx)>),
     Answer(Response),
 }
 
@@ -148,7 +151,7 @@ async fn admit(
     if route.options.body == BodyLimit::Unlimited {
         request = request.map(cut_when_idle);
     }
-    Ok(Admitted::Run(request, ctx))
+    Ok(Admitted::Run(Box::new((request, ctx))))
 }
 
 /// The verified token. On a public route a bad token counts as none: a client with an expired

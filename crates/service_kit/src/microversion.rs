@@ -119,7 +119,7 @@ impl MicroversionRange {
             .filter_map(|part| part.trim().split_once(char::is_whitespace))
             .filter(|(service, _)| service.eq_ignore_ascii_case(self.service_type))
             .map(|(_, version)| version.trim())
-            .last();
+            .next_back();
         general.or_else(|| {
             let name = self.legacy_header?;
             headers.get(name)?.to_str().ok().map(str::trim)

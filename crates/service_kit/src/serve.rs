@@ -163,3 +163,6 @@ impl Connection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

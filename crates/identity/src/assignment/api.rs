@@ -1,7 +1,7 @@
 //! Grants on projects, domains and the system, and `/v3/role_assignments`.
 
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use cloud_types::{Fault, RoleId};
 use serde_json::Value;
 use service_kit::{Access, ApiResult, Ctx, Filters, Method, Path, Routes, Service, StatusCode};
@@ -163,10 +163,10 @@ async fn held(identity: &Identity, ctx: &Ctx, like: Assignment) -> ApiResult<Res
     let at = format!("{at}/roles");
     let rows: Vec<Value> =
         identity.grants(ctx, like).await?.iter().map(|role| role.view(ctx)).collect();
-    Ok(wire::whole_list(ctx, &at, "roles", &rows))
+    Ok(wire::whole_list(ctx, &at, "roles", &rows).into_response())
 }
 
 async fn list(State(identity): State<Identity>, ctx: Ctx, filters: Filters) -> ApiResult<Response> {
     let rows = identity.role_assignments(&ctx, filters).await?;
-    Ok(wire::whole_list(&ctx, "/role_assignments", "role_assignments", &rows))
+    Ok(wire::whole_list(&ctx, "/role_assignments", "role_assignments", &rows).into_response())
 }

@@ -36,7 +36,7 @@ async fn list(State(identity): State<Identity>, ctx: Ctx, filters: Filters) -> A
     let page = wire::page_request(&filters)?;
     let groups = identity.list_groups(&ctx, filters.clone()).await?;
     let rows = groups.iter().map(|group| group.view(&ctx)).collect();
-    Ok(wire::list(&ctx, "/groups", "groups", &filters, &page, rows))
+    Ok(wire::list(&ctx, "/groups", "groups", &filters, &page, rows).into_response())
 }
 
 async fn show(
@@ -96,7 +96,7 @@ async fn members(
 ) -> ApiResult<Response> {
     let users = identity.members(&ctx, &id).await?;
     let rows: Vec<Value> = users.iter().map(|user| user.view(&ctx)).collect();
-    Ok(wire::whole_list(&ctx, &format!("/groups/{id}/users"), "users", &rows))
+    Ok(wire::whole_list(&ctx, &format!("/groups/{id}/users"), "users", &rows).into_response())
 }
 
 async fn add(

@@ -35,7 +35,7 @@ async fn list(State(identity): State<Identity>, ctx: Ctx, filters: Filters) -> A
         identity.list_projects(&ctx, filters.clone()).await?
     };
     let rows = projects.iter().map(|project| project.view(&ctx)).collect();
-    Ok(wire::list(&ctx, "/projects", "projects", &filters, &page, rows))
+    Ok(wire::list(&ctx, "/projects", "projects", &filters, &page, rows).into_response())
 }
 
 async fn show(

@@ -50,7 +50,7 @@ async fn list(State(identity): State<Identity>, ctx: Ctx, filters: Filters) -> A
     let page = wire::page_request(&filters)?;
     let users = identity.list_users(&ctx, filters.clone()).await?;
     let rows = users.iter().map(|user| user.view(&ctx)).collect();
-    Ok(wire::list(&ctx, "/users", "users", &filters, &page, rows))
+    Ok(wire::list(&ctx, "/users", "users", &filters, &page, rows).into_response())
 }
 
 async fn show(
@@ -158,7 +158,7 @@ async fn projects(
 ) -> ApiResult<Response> {
     let user = identity.user(&ctx, "identity:list_user_projects", &wire::id("user", &id)?).await?;
     let rows = identity.projects_of(&ctx, &user.id, false).await?;
-    Ok(wire::whole_list(&ctx, &format!("/users/{id}/projects"), "projects", &rows))
+    Ok(wire::whole_list(&ctx, &format!("/users/{id}/projects"), "projects", &rows).into_response())
 }
 
 async fn groups(
@@ -169,5 +169,5 @@ async fn groups(
     let user =
         identity.user(&ctx, "identity:list_groups_for_user", &wire::id("user", &id)?).await?;
     let rows = identity.groups_of(&ctx, &user.id).await?;
-    Ok(wire::whole_list(&ctx, &format!("/users/{id}/groups"), "groups", &rows))
+    Ok(wire::whole_list(&ctx, &format!("/users/{id}/groups"), "groups", &rows).into_response())
 }

@@ -297,6 +297,3 @@ fn digest(parts: &[&[u8]]) -> String {
 pub(super) fn is_stale(claimed_at: Timestamp, now: Timestamp) -> bool {
     now.since(claimed_at) > CLAIM_LIFETIME
 }
-
-#[cfg(test)]
-mod tests;

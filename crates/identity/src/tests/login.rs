@@ -1,0 +1,213 @@
+//! Tokens: what they say, when they end, and that nothing answers without one.
+
+use super::*;
+
+#[tokio::test]
+async fn clients_discover_the_version() {
+    let cloud = Cloud::new().await;
+    let versions = cloud.get("", "").await.expect(300);
+    let value = &versions.body["versions"]["values"][0];
+    assert_eq!(value["id"], "v3.14");
+    assert_eq!(value["links"][0]["href"], "http://cloud.example/identity/v3/");
+    for path in ["/v3", "/v3/"] {
+        let version = cloud.get("", path).await.expect(200);
+        assert_eq!(version.body["version"]["status"], "stable");
+    }
+}
+
+#[tokio::test]
+async fn a_password_token_says_who_and_where() {
+    let cloud = Cloud::new().await;
+    let answer = cloud.login("demo", "demo-secret", Value::Null).await.expect(201);
+    let token = &answer.body["token"];
+    assert_eq!(token["methods"], json!(["password"]));
+    assert_eq!(token["user"]["name"], "demo");
+    assert_eq!(token["user"]["domain"], json!({"id": "default", "name": "Default"}));
+    assert_eq!(token["project"]["name"], "demo");
+    assert_eq!(token["issued_at"], "2023-11-14T22:13:20.000000Z");
+    assert_eq!(token["expires_at"], "2023-11-14T23:13:20.000000Z");
+    let roles: Vec<&str> =
+        token["roles"].as_array().unwrap().iter().map(|r| r["name"].as_str().unwrap()).collect();
+    assert_eq!(roles, ["member", "reader"]);
+    let catalog = token["catalog"].as_array().unwrap();
+    let url = |kind: &str| {
+        let service = catalog.iter().find(|service| service["type"] == kind).unwrap();
+        assert_eq!(service["endpoints"].as_array().unwrap().len(), 3);
+        service["endpoints"][0]["url"].clone()
+    };
+    assert_eq!(url("identity"), "https://cloud.example/identity");
+    assert_eq!(url("compute"), "https://cloud.example/compute/v2.1");
+    assert_eq!(url("network"), "https://cloud.example/network");
+    assert_eq!(url("image"), "https://cloud.example/image");
+    assert!(answer.token().len() < 600);
+    assert!(answer.headers["x-openstack-request-id"].to_str().unwrap().starts_with("req-"));
+}
+
+#[tokio::test]
+async fn scopes_are_given_only_where_there_are_roles() {
+    let cloud = Cloud::new().await;
+    let system = json!({"system": {"all": true}});
+    let answer = cloud.login("admin", "root-secret", system.clone()).await.expect(201);
+    assert_eq!(answer.body["token"]["system"], json!({"all": true}));
+    cloud.login("demo", "demo-secret", system).await.expect(401);
+    let project = json!({"project": {"name": "admin", "domain": {"id": "default"}}});
+    cloud.login("demo", "demo-secret", project).await.expect(401);
+    cloud.login("admin", "root-secret", json!({"domain": {"id": "default"}})).await.expect(401);
+    let answer = cloud.login("demo", "demo-secret", json!("unscoped")).await.expect(201);
+    assert!(answer.body["token"].get("project").is_none());
+    assert!(answer.body["token"].get("catalog").is_none());
+    assert!(answer.body["token"].get("roles").is_none());
+}
+
+#[tokio::test]
+async fn wrong_and_unknown_are_the_same() {
+    let cloud = Cloud::new().await;
+    let wrong = cloud.login("demo", "guess", Value::Null).await.expect(401);
+    let unknown = cloud.login("nobody", "guess", Value::Null).await.expect(401);
+    assert_eq!(wrong.body, unknown.body);
+    assert_eq!(wrong.body["error"]["code"], 401);
+    assert_eq!(wrong.body["error"]["title"], "Unauthorized");
+    assert_eq!(wrong.headers["www-authenticate"], "Keystone uri=\"http://cloud.example/identity\"");
+    let none = cloud.get("", "/v3/users").await.expect(401);
+    assert_eq!(none.body["error"]["message"], "The request you have made requires authentication.");
+}
+
+#[tokio::test]
+async fn malformed_logins_are_400_and_name_the_field() {
+    let cloud = Cloud::new().await;
+    let user = json!({"name": "demo", "password": "x", "domain": {"id": "default"}});
+    let cases = [
+        (json!({}), "auth"),
+        (json!({"auth": {"identity": {"methods": []}}}), "methods"),
+        (json!({"auth": {"identity": {"methods": ["password"]}}}), "password"),
+        (json!({"auth": {"identity": {"methods": "password"}}}), "auth.identity.methods"),
+        (
+            json!({"auth": {"identity": {"methods": ["password"],
+                   "password": {"user": {"name": "a", "password": "b"}}}}}),
+            "domain",
+        ),
+        (
+            json!({"auth": {"identity": {"methods": ["password"],
+                   "password": {"user": {"name": "a", "password": 5}}}}}),
+            "auth.identity.password.user.password",
+        ),
+        (
+            json!({"auth": {"identity": {"methods": ["password"], "password": {"user": user}},
+                   "scope": {"project": {"id": "a"}, "domain": {"id": "b"}}}}),
+            "scope",
+        ),
+    ];
+    for (body, part) in cases {
+        let answer = cloud.call("", "POST", "/v3/auth/tokens", body.clone()).await.expect(400);
+        let message = answer.body["error"]["message"].as_str().unwrap();
+        assert!(message.contains(part), "{body}: {message}");
+        assert!(!message.contains("demo-secret"));
+    }
+    let body = json!({"auth": {"identity": {"methods": ["magic"]}}});
+    cloud.call("", "POST", "/v3/auth/tokens", body).await.expect(401);
+}
+
+#[tokio::test]
+async fn a_token_describes_itself_until_it_expires() {
+    let cloud = Cloud::new().await;
+    let token = cloud.demo().await;
+    let answer = cloud.about(&token, "GET", &token).await.expect(200);
+    assert_eq!(answer.body["token"]["user"]["name"], "demo");
+    assert_eq!(answer.headers["x-subject-token"].to_str().unwrap(), token);
+    cloud.about(&token, "HEAD", &token).await.expect(200);
+    // Another's token only for who may look.
+    let admin = cloud.admin().await;
+    cloud.about(&token, "GET", &admin).await.expect(403);
+    cloud.about(&admin, "GET", &token).await.expect(200);
+    cloud.about(&admin, "GET", "nonsense").await.expect(404);
+    cloud.clock.advance(Duration::from_secs(3599));
+    assert!(cloud.is_good(&token).await);
+    cloud.clock.advance(Duration::from_secs(1));
+    assert!(!cloud.is_good(&token).await);
+}
+
+#[tokio::test]
+async fn a_token_from_a_token_ends_with_it_in_time() {
+    let cloud = Cloud::new().await;
+    let unscoped = cloud.login("demo", "demo-secret", json!("unscoped")).await.expect(201);
+    cloud.clock.advance(Duration::from_secs(600));
+    let scope = json!({"project": {"id": cloud.made.demo.as_ref().unwrap().1}});
+    let scoped = cloud.rescope(&unscoped.token(), scope).await.expect(201);
+    let (old, new) = (&unscoped.body["token"], &scoped.body["token"]);
+    assert_eq!(new["expires_at"], old["expires_at"]);
+    assert_ne!(new["issued_at"], old["issued_at"]);
+    assert_eq!(new["methods"], json!(["password", "token"]));
+    assert_eq!(new["audit_ids"][1], old["audit_ids"][0]);
+    assert_eq!(new["project"]["name"], "demo");
+}
+
+#[tokio::test]
+async fn a_revoked_token_is_dead_at_once_and_others_live() {
+    let cloud = Cloud::new().await;
+    let (one, two) = (cloud.demo().await, cloud.demo().await);
+    cloud.about(&one, "DELETE", &one).await.expect(204);
+    assert!(!cloud.is_good(&one).await);
+    assert!(cloud.is_good(&two).await);
+    let admin = cloud.admin().await;
+    cloud.about(&admin, "GET", &one).await.expect(404);
+    cloud.rescope(&one, json!("unscoped")).await.expect(401);
+    cloud.about(&two, "DELETE", &admin).await.expect(403);
+}
+
+#[tokio::test]
+async fn another_process_hears_of_a_revocation() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = KeySource::Directory(directory.path().to_owned());
+    let cloud = Cloud::new().await;
+    let here = Tokens::open(&cloud.db, &source).await.unwrap();
+    let there = Tokens::open(&cloud.db, &source).await.unwrap();
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let follower = tokio::spawn(there.clone().run(shutdown.clone()));
+    let policy = Policy::new(&[POLICY]).unwrap();
+    let kit = Kit::new(cloud.db.clone(), policy, here.clone(), KitConfig::default());
+    let settings = IdentityConfig { hashing: HashParams::CHEAP, ..IdentityConfig::default() };
+    let identity = Identity::new(kit.clone(), here, settings);
+    let cloud = Cloud { app: App::new(kit, vec![routes(identity)]).unwrap(), ..cloud };
+    let token = cloud.demo().await;
+    let now = Timestamp(1_700_000_001_000_000);
+    assert!(there.check(&token, now).is_ok());
+    cloud.about(&token, "DELETE", &token).await.expect(204);
+    let heard = async {
+        while there.check(&token, now).is_ok() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), heard).await.unwrap();
+    let later = Tokens::open(&cloud.db, &source).await.unwrap();
+    assert!(later.check(&token, now).is_err(), "a process that starts later knows too");
+    shutdown.cancel();
+    follower.await.unwrap();
+}
+
+#[tokio::test]
+async fn no_route_but_the_public_ones_answers_without_a_token_or_right() {
+    let cloud = Cloud::new().await;
+    let nobody = cloud.login("demo", "demo-secret", json!("unscoped")).await.expect(201).token();
+    let mut refused = 0;
+    for route in cloud.app.table() {
+        let path = route.path.strip_prefix("/identity").unwrap();
+        let path = path.replace(['{', '}'], "");
+        let method = route.method.as_str();
+        match route.access {
+            service_kit::Access::Public => continue,
+            service_kit::Access::Token => {}
+            service_kit::Access::Rule(rule) => {
+                let body = if method == "GET" { Value::Null } else { json!({}) };
+                let answer = cloud.call(&nobody, method, &path, body).await;
+                // Rules that a reader of everything lacks, or that ask whose it is.
+                let open = ["identity:get_region", "identity:list_regions"].contains(&rule);
+                let status = answer.status.as_u16();
+                assert!(open || [400, 403].contains(&status), "{method} {path}: {status}");
+                refused += usize::from(status == 403);
+            }
+        }
+        cloud.call("", method, &path, Value::Null).await.expect(401);
+        cloud.call("forged", method, &path, Value::Null).await.expect(401);
+    }
+    assert!(refused > 60, "{refused}");
+}

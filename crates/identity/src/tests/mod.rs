@@ -1,0 +1,144 @@
+//! The API as a whole, through the same app that serves it, on a database in memory.
+
+mod grants;
+mod login;
+mod objects;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use cloud_types::{TestClock, Timestamp};
+use database::{Database, DatabaseConfig};
+use http::{HeaderMap, Request, StatusCode};
+use serde_json::{Value, json};
+use service_kit::{App, Kit, KitConfig, Policy, Routes};
+use tower::ServiceExt as _;
+
+use crate::{
+    BootstrapConfig, Bootstrapped, DemoConfig, HashParams, Identity, IdentityConfig, KeySource,
+    POLICY, Tokens, bootstrap, routes,
+};
+
+struct Cloud {
+    app: App,
+    db: Database,
+    clock: TestClock,
+    made: Bootstrapped,
+}
+
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Value,
+}
+
+impl Answer {
+    fn expect(self, status: u16) -> Answer {
+        assert_eq!(self.status, status, "{}", self.body);
+        self
+    }
+
+    fn token(&self) -> String {
+        self.headers["x-subject-token"].to_str().unwrap().to_owned()
+    }
+}
+
+fn config() -> BootstrapConfig {
+    BootstrapConfig {
+        admin_password: "root-secret".into(),
+        region: "region-1".into(),
+        base_url: "https://cloud.example".into(),
+        demo: Some(DemoConfig { name: "demo".into(), password: "demo-secret".into() }),
+        hashing: HashParams::CHEAP,
+    }
+}
+
+impl Cloud {
+    async fn new() -> Cloud {
+        let clock = TestClock::at(Timestamp(1_700_000_000_000_000));
+        let db =
+            Database::open(&DatabaseConfig::SqliteMemory, Arc::new(clock.clone())).await.unwrap();
+        db.migrate(&[service_kit::MIGRATIONS, crate::MIGRATIONS]).await.unwrap();
+        let made = bootstrap(&db, &config()).await.unwrap();
+        let tokens = Tokens::open(&db, &KeySource::Ephemeral).await.unwrap();
+        let policy = Policy::new(&[POLICY]).unwrap();
+        let kit = Kit::new(db.clone(), policy, tokens.clone(), KitConfig::default());
+        let settings = IdentityConfig { hashing: HashParams::CHEAP, ..IdentityConfig::default() };
+        let identity = Identity::new(kit.clone(), tokens, settings);
+        let all: Vec<Routes> = vec![routes(identity)];
+        Cloud { app: App::new(kit, all).unwrap(), db, clock, made }
+    }
+
+    async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.app.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = axum::body::to_bytes(body, 1 << 20).await.unwrap();
+        let body =
+            if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() };
+        Answer { status: parts.status, headers: parts.headers, body }
+    }
+
+    async fn call(&self, token: &str, method: &str, path: &str, body: Value) -> Answer {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("/identity{path}"))
+            .header("host", "cloud.example");
+        if !token.is_empty() {
+            request = request.header("x-auth-token", token);
+        }
+        let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
+        self.send(request.body(body).unwrap()).await
+    }
+
+    async fn get(&self, token: &str, path: &str) -> Answer {
+        self.call(token, "GET", path, Value::Null).await
+    }
+
+    async fn about(&self, token: &str, method: &str, subject: &str) -> Answer {
+        let request = Request::builder()
+            .method(method)
+            .uri("/identity/v3/auth/tokens")
+            .header("x-auth-token", token)
+            .header("x-subject-token", subject)
+            .body(Body::empty())
+            .unwrap();
+        self.send(request).await
+    }
+
+    async fn login(&self, user: &str, password: &str, scope: Value) -> Answer {
+        let mut auth = json!({"identity": {"methods": ["password"], "password": {"user": {
+            "name": user, "domain": {"id": "default"}, "password": password}}}});
+        if !scope.is_null() {
+            auth["scope"] = scope;
+        }
+        self.call("", "POST", "/v3/auth/tokens", json!({"auth": auth})).await
+    }
+
+    async fn rescope(&self, token: &str, scope: Value) -> Answer {
+        let auth = json!({"identity": {"methods": ["token"], "token": {"id": token}},
+                          "scope": scope});
+        self.call("", "POST", "/v3/auth/tokens", json!({"auth": auth})).await
+    }
+
+    async fn admin(&self) -> String {
+        let scope = json!({"project": {"name": "admin", "domain": {"name": "Default"}}});
+        self.login("admin", "root-secret", scope).await.expect(201).token()
+    }
+
+    async fn demo(&self) -> String {
+        self.login("demo", "demo-secret", Value::Null).await.expect(201).token()
+    }
+
+    /// 200 while the token is good.
+    async fn is_good(&self, token: &str) -> bool {
+        let answer = self.get(token, "/v3/auth/projects").await;
+        assert!([200, 401].contains(&answer.status.as_u16()), "{}", answer.body);
+        answer.status == 200
+    }
+
+    async fn role(&self, token: &str, name: &str) -> String {
+        let found = self.get(token, &format!("/v3/roles?name={name}")).await.expect(200);
+        found.body["roles"][0]["id"].as_str().unwrap().to_owned()
+    }
+}

@@ -1,1 +1,0 @@
-//! Keys on a real database.
