@@ -75,7 +75,39 @@ pub trait ImageFetcher: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<BoxStream<'static, Result<Bytes, String>>, ImageError>>;
 }
 
-/// The cache. Cheap to clone.
+/// The host's images, real or simulated.
+pub trait Images: Send + Sync + 'static {
+    /// Whether the image is here already.
+    fn has(&self, source: &ImageSource) -> bool;
+    /// The image, verified; fetched if need be. Dropping the future stops a download that nobody
+    /// else waits for.
+    fn get<'a>(&'a self, source: &'a ImageSource) -> BoxFuture<'a, Result<Cached, ImageError>>;
+    /// Removes every image that nothing stands on and nobody asked for lately. `in_use` are
+    /// (image id, SHA-256) of every disk in the pool. Answers how many.
+    fn evict(&self, in_use: Vec<(String, String)>) -> BoxFuture<'_, Result<usize, ImageError>>;
+}
+
+impl Images for ImageCache {
+    fn has(&self, source: &ImageSource) -> bool {
+        self.path(source).is_ok_and(|path| path.exists())
+    }
+
+    fn get<'a>(&'a self, source: &'a ImageSource) -> BoxFuture<'a, Result<Cached, ImageError>> {
+        Box::pin(self.get_image(source))
+    }
+
+    fn evict(&self, in_use: Vec<(String, String)>) -> BoxFuture<'_, Result<usize, ImageError>> {
+        let cache = self.clone();
+        Box::pin(async move {
+            tokio::task::spawn_blocking(move || cache.evict_images(&in_use))
+                .await
+                .map_err(|error| ImageError::Io(error.to_string()))?
+                .map_err(|error| ImageError::Io(error.to_string()))
+        })
+    }
+}
+
+/// The real cache. Cheap to clone.
 #[derive(Clone)]
 pub struct ImageCache {
     directory: PathBuf,
@@ -106,14 +138,7 @@ impl ImageCache {
         Ok(ImageCache { directory: directory.to_owned(), fetcher, busy: Arc::default() })
     }
 
-    /// Whether the image is here already.
-    pub fn has(&self, source: &ImageSource) -> bool {
-        self.path(source).is_ok_and(|path| path.exists())
-    }
-
-    /// The image, fetched if need be. Dropping the future stops a download that nobody else
-    /// waits for.
-    pub async fn get(&self, source: &ImageSource) -> Result<Cached, ImageError> {
+    async fn get_image(&self, source: &ImageSource) -> Result<Cached, ImageError> {
         let path = self.path(source)?;
         let image = CachedImage {
             image_id: source.image_id.clone(),
@@ -241,15 +266,9 @@ impl ImageCache {
         Ok(())
     }
 
-    /// Removes images that nothing stands on and nobody asked for lately, until `enough` says
-    /// that there is space. `in_use` are (image id, SHA-256) of every disk in the pool.
-    pub fn evict(
-        &self,
-        in_use: &[(String, String)],
-        enough: impl Fn() -> bool,
-    ) -> io::Result<Vec<String>> {
+    fn evict_images(&self, in_use: &[(String, String)]) -> io::Result<usize> {
         let used: Vec<String> = in_use.iter().map(|(id, sha)| format!("{id}-{sha}")).collect();
-        let mut candidates = Vec::new();
+        let mut evicted = 0;
         for entry in std::fs::read_dir(&self.directory)? {
             let entry = entry?;
             let path = entry.path();
@@ -261,18 +280,10 @@ impl ImageCache {
             let age = SystemTime::now().duration_since(asked).unwrap_or_default();
             let is_part = path.extension().is_some_and(|extension| extension == "part");
             if !is_part && !used.contains(&stem) && age > EVICT_AFTER {
-                candidates.push((asked, path, stem));
+                std::fs::remove_file(&path)?;
+                tracing::info!(image = %stem, "evicted an image that nothing stands on");
+                evicted += 1;
             }
-        }
-        candidates.sort();
-        let mut evicted = Vec::new();
-        for (_, path, stem) in candidates {
-            if enough() {
-                break;
-            }
-            std::fs::remove_file(&path)?;
-            tracing::info!(image = %stem, "evicted an image that nothing stands on");
-            evicted.push(stem);
         }
         Ok(evicted)
     }
@@ -427,13 +438,11 @@ mod tests {
         let source = source(&bytes);
         let path = cache.get(&source).await.unwrap().image.path;
         let in_use = vec![(source.image_id.clone(), source.sha256.clone())];
-        let none: Vec<String> = Vec::new();
-        assert_eq!(cache.evict(&[], || false).unwrap(), none, "asked for just now");
+        assert_eq!(cache.evict(Vec::new()).await, Ok(0), "asked for just now");
         let old = SystemTime::now() - EVICT_AFTER - Duration::from_secs(1);
         File::open(&path).unwrap().set_modified(old).unwrap();
-        assert_eq!(cache.evict(&in_use, || false).unwrap(), none);
-        assert_eq!(cache.evict(&[], || true).unwrap(), none, "enough space");
-        assert_eq!(cache.evict(&[], || false).unwrap().len(), 1);
+        assert_eq!(cache.evict(in_use).await, Ok(0));
+        assert_eq!(cache.evict(Vec::new()).await, Ok(1));
         assert!(!path.exists());
     }
 }

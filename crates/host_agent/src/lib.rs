@@ -15,9 +15,10 @@
 /// A boxed future, so that the traits at the agent's edges are object safe.
 pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn std::future::Future<Output = T> + Send + 'a>>;
 
+pub mod agent;
 pub mod config;
+pub mod config_drive;
 pub mod edges;
-pub mod guest_data;
 pub mod hypervisor;
 pub mod image_cache;
 pub mod link;

@@ -16,12 +16,20 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Tells the sender that there is something to send.
 #[derive(Clone, Default)]
-pub struct OutboxBell(Arc<Notify>);
+pub struct OutboxBell {
+    due: Arc<Notify>,
+    connected: Arc<Notify>,
+}
 
 impl OutboxBell {
-    /// Rings.
+    /// There is something to send.
     pub fn ring(&self) {
-        self.0.notify_one();
+        self.due.notify_one();
+    }
+
+    /// The control plane is back: what waits for its next try need not.
+    pub fn connected(&self) {
+        self.connected.notify_one();
     }
 }
 
@@ -54,7 +62,7 @@ pub async fn send(
             }
             Ok(false) => {
                 tokio::select! {
-                    () = bell.0.notified() => {}
+                    () = bell.due.notified() => {}
                     () = tokio::time::sleep(LOOK_INTERVAL) => {}
                     () = shutdown.cancelled() => return,
                 }
@@ -68,6 +76,7 @@ pub async fn send(
         };
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
+            () = bell.connected.notified() => {}
             () = shutdown.cancelled() => return,
         }
     }

@@ -231,7 +231,8 @@ fn store_one(connection: &Connection, lineage: &str, document: &Document) -> Res
             "INSERT INTO documents (kind, id, generation, epoch, position, tombstone, known, request_id, spec)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1, ?7, ?8)
              ON CONFLICT (kind, id) DO UPDATE SET generation = ?3, epoch = ?4, position = ?5,
-                 tombstone = ?6, known = 1, request_id = ?7, spec = ?8",
+                 tombstone = ?6, known = 1, request_id = ?7,
+                 spec = CASE WHEN ?6 AND ?8 = 'null' THEN spec ELSE ?8 END",
         )?
         .execute(params![
             kind,

@@ -6,7 +6,7 @@ use host_protocol::OperationDirection;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{DocumentStore, Result, StoreError, from_sql, now_micros, to_sql};
+use super::{DocumentStore, Result, StoreError, from_sql, now_micros, relaxed, to_sql};
 
 /// What is known of a server across restarts of the agent and of the machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,39 +166,41 @@ impl DocumentStore {
 
     /// Conntrack zones of these ports, given out on first use. Zones of ports that are not named
     /// stay taken until [`DocumentStore::free_zone`].
+    ///
+    /// Not synced: connections and their zones end with the power too.
     pub async fn zones(&self, ports: Vec<String>) -> Result<Vec<(String, u16)>> {
         self.run(move |connection| {
-            let transaction = connection.transaction()?;
             let mut zones = Vec::with_capacity(ports.len());
+            let mut new = Vec::new();
             for port in ports {
-                let stored: Option<u16> = transaction
+                let stored: Option<u16> = connection
                     .prepare_cached("SELECT zone FROM zones WHERE port = ?1")?
                     .query_row([&port], |row| row.get(0))
                     .optional()?;
-                let zone = match stored {
-                    Some(zone) => zone,
-                    None => {
-                        let free = lowest_free(
-                            &transaction,
-                            "SELECT zone FROM zones ORDER BY zone",
-                            1,
-                            u32::from(u16::MAX),
-                        )?
+                match stored {
+                    Some(zone) => zones.push((port, zone)),
+                    None => new.push(port),
+                }
+            }
+            if new.is_empty() {
+                return Ok(zones);
+            }
+            relaxed(connection, |transaction| {
+                for port in new {
+                    let query = "SELECT zone FROM zones ORDER BY zone";
+                    let zone = lowest_free(transaction, query, 1, u32::from(u16::MAX))?
                         .and_then(|zone| u16::try_from(zone).ok())
                         .ok_or_else(|| {
                             StoreError::Exhausted("all conntrack zones are taken".to_owned())
                         })?;
-                        transaction.execute(
-                            "INSERT INTO zones (port, zone) VALUES (?1, ?2)",
-                            params![port, free],
-                        )?;
-                        free
-                    }
-                };
-                zones.push((port, zone));
-            }
-            transaction.commit()?;
-            Ok(zones)
+                    transaction.execute(
+                        "INSERT INTO zones (port, zone) VALUES (?1, ?2)",
+                        params![port, zone],
+                    )?;
+                    zones.push((port, zone));
+                }
+                Ok(zones)
+            })
         })
         .await
     }

@@ -187,6 +187,23 @@ fn is_damage(error: &rusqlite::Error) -> bool {
     )
 }
 
+/// Runs a transaction that may be lost with the power, and nothing else: what it holds can be made
+/// again from the world.
+fn relaxed<T>(
+    connection: &mut Connection,
+    work: impl FnOnce(&rusqlite::Transaction<'_>) -> Result<T>,
+) -> Result<T> {
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    let result = (|| {
+        let transaction = connection.transaction()?;
+        let value = work(&transaction)?;
+        transaction.commit()?;
+        Ok(value)
+    })();
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    result
+}
+
 fn get_meta(connection: &Connection, key: &str) -> Result<Option<String>> {
     Ok(connection
         .prepare_cached("SELECT value FROM meta WHERE key = ?1")?

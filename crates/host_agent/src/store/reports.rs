@@ -6,7 +6,7 @@ use host_protocol::{
 use rusqlite::{OptionalExtension, params};
 
 use super::documents::bury_one;
-use super::{DocumentStore, Result, StoreError, get_meta, now_micros, set_meta, to_sql};
+use super::{DocumentStore, Result, StoreError, get_meta, now_micros, relaxed, set_meta, to_sql};
 
 const SEQUENCE: &str = "sequence";
 
@@ -58,14 +58,12 @@ impl DocumentStore {
             {
                 return Ok(false);
             }
-            connection.pragma_update(None, "synchronous", "NORMAL")?;
-            let result = (|| {
-                let transaction = connection.transaction()?;
-                let last: i64 = get_meta(&transaction, SEQUENCE)?
+            relaxed(connection, |transaction| {
+                let last: i64 = get_meta(transaction, SEQUENCE)?
                     .and_then(|text| text.parse().ok())
                     .unwrap_or(0);
                 let sequence = (last + 1).max(now_micros());
-                set_meta(&transaction, SEQUENCE, &sequence.to_string())?;
+                set_meta(transaction, SEQUENCE, &sequence.to_string())?;
                 let report = Report {
                     kind: draft.kind,
                     id: draft.id,
@@ -88,11 +86,22 @@ impl DocumentStore {
                          ON CONFLICT (kind, id) DO UPDATE SET sequence = ?3, sent = 0, report = ?4",
                     )?
                     .execute(params![report.kind.as_str(), report.id, sequence, text])?;
-                transaction.commit()?;
                 Ok(true)
-            })();
-            connection.pragma_update(None, "synchronous", "FULL")?;
-            result
+            })
+        })
+        .await
+    }
+
+    /// The last word on an object, sent or not.
+    pub async fn last_report(&self, kind: DocumentKind, id: &str) -> Result<Option<Report>> {
+        let id = id.to_owned();
+        self.run(move |connection| {
+            let text: Option<String> = connection
+                .prepare_cached("SELECT report FROM reports WHERE kind = ?1 AND id = ?2")?
+                .query_row(params![kind.as_str(), id], |row| row.get(0))
+                .optional()?;
+            // One of a former release that cannot be read is no word.
+            Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
         })
         .await
     }
