@@ -187,11 +187,6 @@ impl FlowTable {
         Ok(Verified { found, repaired, checksum })
     }
 
-    /// The checksum that a dump of the wanted table would have; `None` before the first apply.
-    pub async fn wanted_checksum(&self) -> Option<String> {
-        self.state.lock().await.wanted.as_ref().map(checksum)
-    }
-
     /// Forgets the tracked connections of a conntrack zone.
     ///
     /// # Errors
