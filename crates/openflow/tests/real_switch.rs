@@ -325,6 +325,12 @@ async fn packets_come_in_and_go_out_with_their_registers() {
     };
     assert_eq!(reason, PacketInReason::InvalidTtl);
     connection.flush_zone(7).await.unwrap();
+    let about = connection.description().await.unwrap();
+    assert_eq!(
+        (about.manufacturer.as_str(), about.hardware.as_str()),
+        ("Nicira, Inc.", "Open vSwitch")
+    );
+    assert_eq!(about.software.split('.').count(), 3, "{about:?}");
 }
 
 #[tokio::test]

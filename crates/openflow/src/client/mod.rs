@@ -23,8 +23,8 @@ use tokio::time::timeout;
 
 use crate::model::Flow;
 use crate::wire::{
-    self, BundleControl, EncodeError, FlowFilter, FlowMod, FlowStats, FlowStatsEntry, GroupMod,
-    Incoming, MeterMod, PacketIn, PacketOut, Port, PortChange, SwitchError,
+    self, BundleControl, Description, EncodeError, FlowFilter, FlowMod, FlowStats, FlowStatsEntry,
+    GroupMod, Incoming, MeterMod, PacketIn, PacketOut, Port, PortChange, SwitchError,
 };
 use tasks::{Pending, Shared};
 
@@ -376,6 +376,18 @@ impl Connection {
                 FlowStatsEntry::Foreign { .. } => None,
             })
             .collect())
+    }
+
+    /// What the switch is.
+    pub async fn description(&self) -> Result<Description, ConnectionError> {
+        let xid = self.xids(1);
+        let mut pending = self.shared.expect(xid, 1);
+        self.send(wire::description_request(xid)).await?;
+        loop {
+            if let Incoming::Description(description) = self.reply(&mut pending).await? {
+                return Ok(description);
+            }
+        }
     }
 
     /// The bridge's ports.

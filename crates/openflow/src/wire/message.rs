@@ -5,7 +5,10 @@ use bytes::Bytes;
 use super::buffer::{Reader, message, nicira_message, put_u16, put_u32, small_message};
 use super::error::{DecodeError, EncodeError, SwitchError};
 use super::packet::{PacketIn, Port, PortChange, packet_in, packet_in2, port_status};
-use super::stats::{FlowStatsEntry, OFPMP_FLOW, OFPMP_PORT_DESC, flow_stats, ports};
+use super::stats::{
+    Description, FlowStatsEntry, OFPMP_DESC, OFPMP_FLOW, OFPMP_PORT_DESC, description, flow_stats,
+    ports,
+};
 use super::{HEADER_LEN, NICIRA, VERSION};
 
 const OFPT_HELLO: u8 = 0;
@@ -94,6 +97,8 @@ pub enum Incoming {
         /// More parts follow.
         more: bool,
     },
+    /// What the switch is.
+    Description(Description),
     /// Part of the list of ports.
     Ports {
         /// Ports of this part.
@@ -139,6 +144,7 @@ impl Incoming {
                 reader.skip(4)?;
                 let more = flags & 1 != 0;
                 match kind {
+                    OFPMP_DESC => Incoming::Description(description(reader.rest())?),
                     OFPMP_FLOW => Incoming::FlowStats { flows: flow_stats(reader.rest())?, more },
                     OFPMP_PORT_DESC => Incoming::Ports { ports: ports(reader.rest())?, more },
                     _ => Incoming::Other(header.kind),

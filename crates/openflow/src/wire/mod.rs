@@ -27,7 +27,10 @@ pub use message::{
 };
 pub use oxm::{decode_match, encode_match};
 pub use packet::{PacketIn, PacketInReason, PacketOut, Port, PortChange};
-pub use stats::{FlowFilter, FlowStats, FlowStatsEntry, flow_stats_request, port_desc_request};
+pub use stats::{
+    Description, FlowFilter, FlowStats, FlowStatsEntry, description_request, flow_stats_request,
+    port_desc_request,
+};
 
 /// Version byte of OpenFlow 1.4.
 pub const VERSION: u8 = 0x05;

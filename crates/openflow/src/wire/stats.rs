@@ -11,6 +11,7 @@ use super::packet::{Port, port};
 use crate::model::{Flow, Match, TABLE_ALL};
 
 pub(crate) const OFPT_MULTIPART_REQUEST: u8 = 18;
+pub(crate) const OFPMP_DESC: u16 = 0;
 pub(crate) const OFPMP_FLOW: u16 = 1;
 pub(crate) const OFPMP_PORT_DESC: u16 = 13;
 const NONE: u32 = 0xffff_ffff;
@@ -96,6 +97,35 @@ pub fn flow_stats_request(xid: u32, filter: &FlowFilter) -> Result<Vec<u8>, Enco
         encode_match(out, &filter.match_fields)
     })?;
     Ok(out)
+}
+
+/// What a switch says about itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Description {
+    /// Who made it.
+    pub manufacturer: String,
+    /// Kind of hardware.
+    pub hardware: String,
+    /// Version of its software.
+    pub software: String,
+}
+
+/// Asks what the switch is.
+pub fn description_request(xid: u32) -> Vec<u8> {
+    let mut out = Vec::new();
+    // A request without a body always fits.
+    let _ = request(&mut out, xid, OFPMP_DESC, |_| Ok(()));
+    out
+}
+
+pub(crate) fn description(bytes: &[u8]) -> Result<Description, DecodeError> {
+    let mut reader = Reader::new(bytes, "switch description");
+    let mut text = || {
+        let field = reader.take(256)?;
+        let field = field.split(|&b| b == 0).next().unwrap_or_default();
+        Ok(String::from_utf8_lossy(field).into_owned())
+    };
+    Ok(Description { manufacturer: text()?, hardware: text()?, software: text()? })
 }
 
 /// Asks for the bridge's ports.

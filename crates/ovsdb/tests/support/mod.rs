@@ -45,10 +45,6 @@ impl TestSwitch {
         let schema = "/usr/share/openvswitch/vswitch.ovsschema";
         switch.run("ovsdb-tool", &["create", &switch.text("conf.db"), schema]);
         switch.start_database();
-        switch.run(
-            "ovs-vsctl",
-            &[&format!("--db=unix:{}", switch.text("db.sock")), "--no-wait", "init"],
-        );
         switch.start_vswitchd();
         Some(switch)
     }
