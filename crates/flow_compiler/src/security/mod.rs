@@ -51,7 +51,11 @@ pub(crate) fn flows(plan: &Plan<'_>, out: &mut Vec<Flow>) {
         let on_path = || Match::any().reg_masked(REG_TRACK, path, PATH_MASK);
         let mut committing = onward.clone();
         committing.apply.insert(0, openflow::Action::Ct(commit()));
-        push(ACCEPT, 100, on_path().ct_state(new, ct_state::REL), committing);
+        // The switch lets `ct` stand only beside a match that says that there is IP in the frame.
+        for family in [Match::ipv4, Match::ipv6] {
+            let m = family(on_path()).ct_state(new, ct_state::REL);
+            push(ACCEPT, 100, m, committing.clone());
+        }
         push(ACCEPT, 90, on_path().ct_state(ct_state::TRK, 0), onward);
     }
     for (_, port) in plan.ports() {
