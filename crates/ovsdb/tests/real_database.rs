@@ -187,6 +187,7 @@ async fn ports_get_their_numbers_and_only_what_is_asked_changes() {
     let deadline = Instant::now() + PATIENCE;
     while switch.run("ovs-vsctl", &[&remote, "get-fail-mode", "br0"]).trim() != "secure" {
         assert!(Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(5)).await;
         database.ensure_bridge(&bridge()).await.unwrap();
     }
     assert!(
