@@ -2,9 +2,15 @@
 
 use super::*;
 
-#[tokio::test]
-async fn grants_give_and_taking_them_away_ends_tokens_for_that_scope_only() {
-    let cloud = Cloud::new().await;
+on_both!(
+    grants_give_and_taking_them_away_ends_tokens_for_that_scope_only,
+    assignments_are_listed_with_names_and_in_effect,
+    groups_carry_roles_and_leaving_one_ends_tokens,
+    a_domain_manager_runs_that_domain_and_sees_no_other,
+    roles_imply_and_deleting_one_takes_it_from_tokens,
+);
+
+async fn grants_give_and_taking_them_away_ends_tokens_for_that_scope_only(cloud: Cloud) {
     let admin = cloud.admin().await;
     let (user, demo) = cloud.made.demo.clone().unwrap();
     let body = json!({"project": {"name": "other"}});
@@ -38,9 +44,7 @@ async fn grants_give_and_taking_them_away_ends_tokens_for_that_scope_only() {
     cloud.call(&admin, "PUT", &nobody, Value::Null).await.expect(404);
 }
 
-#[tokio::test]
-async fn assignments_are_listed_with_names_and_in_effect() {
-    let cloud = Cloud::new().await;
+async fn assignments_are_listed_with_names_and_in_effect(cloud: Cloud) {
     let admin = cloud.admin().await;
     let (user, project) = cloud.made.demo.clone().unwrap();
     let plain = cloud.get(&admin, &format!("/v3/role_assignments?user.id={user}")).await;
@@ -60,9 +64,7 @@ async fn assignments_are_listed_with_names_and_in_effect() {
     cloud.get(&demo, "/v3/role_assignments").await.expect(403);
 }
 
-#[tokio::test]
-async fn groups_carry_roles_and_leaving_one_ends_tokens() {
-    let cloud = Cloud::new().await;
+async fn groups_carry_roles_and_leaving_one_ends_tokens(cloud: Cloud) {
     let admin = cloud.admin().await;
     let user = cloud.made.demo.as_ref().unwrap().0.to_string();
     let body = json!({"group": {"name": "crew", "description": "c"}});
@@ -83,9 +85,7 @@ async fn groups_carry_roles_and_leaving_one_ends_tokens() {
     cloud.login("demo", "demo-secret", system).await.expect(401);
 }
 
-#[tokio::test]
-async fn a_domain_manager_runs_that_domain_and_sees_no_other() {
-    let cloud = Cloud::new().await;
+async fn a_domain_manager_runs_that_domain_and_sees_no_other(cloud: Cloud) {
     let admin = cloud.admin().await;
     let body = json!({"domain": {"name": "firm", "description": "f"}});
     let domain = cloud.call(&admin, "POST", "/v3/domains", body).await.expect(201);
@@ -142,9 +142,7 @@ async fn a_domain_manager_runs_that_domain_and_sees_no_other() {
     cloud.get(&admin, &format!("/v3/users/{boss}")).await.expect(404);
 }
 
-#[tokio::test]
-async fn roles_imply_and_deleting_one_takes_it_from_tokens() {
-    let cloud = Cloud::new().await;
+async fn roles_imply_and_deleting_one_takes_it_from_tokens(cloud: Cloud) {
     let admin = cloud.admin().await;
     let body = json!({"role": {"name": "auditor", "description": "looks"}});
     let role = cloud.call(&admin, "POST", "/v3/roles", body).await.expect(201);

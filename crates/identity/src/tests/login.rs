@@ -2,9 +2,20 @@
 
 use super::*;
 
-#[tokio::test]
-async fn clients_discover_the_version() {
-    let cloud = Cloud::new().await;
+on_both!(
+    clients_discover_the_version,
+    a_password_token_says_who_and_where,
+    scopes_are_given_only_where_there_are_roles,
+    wrong_and_unknown_are_the_same,
+    malformed_logins_are_400_and_name_the_field,
+    a_token_describes_itself_until_it_expires,
+    a_token_from_a_token_ends_with_it_in_time,
+    a_revoked_token_is_dead_at_once_and_others_live,
+    another_process_hears_of_a_revocation,
+    no_route_but_the_public_ones_answers_without_a_token_or_right,
+);
+
+async fn clients_discover_the_version(cloud: Cloud) {
     let versions = cloud.get("", "").await.expect(300);
     let value = &versions.body["versions"]["values"][0];
     assert_eq!(value["id"], "v3.14");
@@ -15,9 +26,7 @@ async fn clients_discover_the_version() {
     }
 }
 
-#[tokio::test]
-async fn a_password_token_says_who_and_where() {
-    let cloud = Cloud::new().await;
+async fn a_password_token_says_who_and_where(cloud: Cloud) {
     let answer = cloud.login("demo", "demo-secret", Value::Null).await.expect(201);
     let token = &answer.body["token"];
     assert_eq!(token["methods"], json!(["password"]));
@@ -43,9 +52,7 @@ async fn a_password_token_says_who_and_where() {
     assert!(answer.headers["x-openstack-request-id"].to_str().unwrap().starts_with("req-"));
 }
 
-#[tokio::test]
-async fn scopes_are_given_only_where_there_are_roles() {
-    let cloud = Cloud::new().await;
+async fn scopes_are_given_only_where_there_are_roles(cloud: Cloud) {
     let system = json!({"system": {"all": true}});
     let answer = cloud.login("admin", "root-secret", system.clone()).await.expect(201);
     assert_eq!(answer.body["token"]["system"], json!({"all": true}));
@@ -59,9 +66,7 @@ async fn scopes_are_given_only_where_there_are_roles() {
     assert!(answer.body["token"].get("roles").is_none());
 }
 
-#[tokio::test]
-async fn wrong_and_unknown_are_the_same() {
-    let cloud = Cloud::new().await;
+async fn wrong_and_unknown_are_the_same(cloud: Cloud) {
     let wrong = cloud.login("demo", "guess", Value::Null).await.expect(401);
     let unknown = cloud.login("nobody", "guess", Value::Null).await.expect(401);
     assert_eq!(wrong.body, unknown.body);
@@ -72,9 +77,7 @@ async fn wrong_and_unknown_are_the_same() {
     assert_eq!(none.body["error"]["message"], "The request you have made requires authentication.");
 }
 
-#[tokio::test]
-async fn malformed_logins_are_400_and_name_the_field() {
-    let cloud = Cloud::new().await;
+async fn malformed_logins_are_400_and_name_the_field(cloud: Cloud) {
     let user = json!({"name": "demo", "password": "x", "domain": {"id": "default"}});
     let cases = [
         (json!({}), "auth"),
@@ -107,9 +110,7 @@ async fn malformed_logins_are_400_and_name_the_field() {
     cloud.call("", "POST", "/v3/auth/tokens", body).await.expect(401);
 }
 
-#[tokio::test]
-async fn a_token_describes_itself_until_it_expires() {
-    let cloud = Cloud::new().await;
+async fn a_token_describes_itself_until_it_expires(cloud: Cloud) {
     let token = cloud.demo().await;
     let answer = cloud.about(&token, "GET", &token).await.expect(200);
     assert_eq!(answer.body["token"]["user"]["name"], "demo");
@@ -126,9 +127,7 @@ async fn a_token_describes_itself_until_it_expires() {
     assert!(!cloud.is_good(&token).await);
 }
 
-#[tokio::test]
-async fn a_token_from_a_token_ends_with_it_in_time() {
-    let cloud = Cloud::new().await;
+async fn a_token_from_a_token_ends_with_it_in_time(cloud: Cloud) {
     let unscoped = cloud.login("demo", "demo-secret", json!("unscoped")).await.expect(201);
     cloud.clock.advance(Duration::from_secs(600));
     let scope = json!({"project": {"id": cloud.made.demo.as_ref().unwrap().1}});
@@ -141,9 +140,7 @@ async fn a_token_from_a_token_ends_with_it_in_time() {
     assert_eq!(new["project"]["name"], "demo");
 }
 
-#[tokio::test]
-async fn a_revoked_token_is_dead_at_once_and_others_live() {
-    let cloud = Cloud::new().await;
+async fn a_revoked_token_is_dead_at_once_and_others_live(cloud: Cloud) {
     let (one, two) = (cloud.demo().await, cloud.demo().await);
     cloud.about(&one, "DELETE", &one).await.expect(204);
     assert!(!cloud.is_good(&one).await);
@@ -154,11 +151,9 @@ async fn a_revoked_token_is_dead_at_once_and_others_live() {
     cloud.about(&two, "DELETE", &admin).await.expect(403);
 }
 
-#[tokio::test]
-async fn another_process_hears_of_a_revocation() {
+async fn another_process_hears_of_a_revocation(cloud: Cloud) {
     let directory = tempfile::tempdir().unwrap();
     let source = KeySource::Directory(directory.path().to_owned());
-    let cloud = Cloud::new().await;
     let here = Tokens::open(&cloud.db, &source).await.unwrap();
     let there = Tokens::open(&cloud.db, &source).await.unwrap();
     let shutdown = tokio_util::sync::CancellationToken::new();
@@ -184,9 +179,7 @@ async fn another_process_hears_of_a_revocation() {
     follower.await.unwrap();
 }
 
-#[tokio::test]
-async fn no_route_but_the_public_ones_answers_without_a_token_or_right() {
-    let cloud = Cloud::new().await;
+async fn no_route_but_the_public_ones_answers_without_a_token_or_right(cloud: Cloud) {
     let nobody = cloud.login("demo", "demo-secret", json!("unscoped")).await.expect(201).token();
     let mut refused = 0;
     for route in cloud.app.table() {

@@ -4,12 +4,12 @@ mod grants;
 mod login;
 mod objects;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use cloud_types::{TestClock, Timestamp};
-use database::{Database, DatabaseConfig};
+use database::test_support::TestDatabase;
+use database::{Database, MigrationSet};
 use http::{HeaderMap, Request, StatusCode};
 use serde_json::{Value, json};
 use service_kit::{App, Kit, KitConfig, Policy, Routes};
@@ -20,12 +20,36 @@ use crate::{
     POLICY, Tokens, bootstrap, routes,
 };
 
+const MIGRATIONS: &[MigrationSet] = &[service_kit::MIGRATIONS, crate::MIGRATIONS];
+
 struct Cloud {
     app: App,
     db: Database,
     clock: TestClock,
     made: Bootstrapped,
+    /// Kept: it goes with its database.
+    _place: TestDatabase,
 }
+
+/// Runs tests on both databases: `name::sqlite`, `name::postgres`.
+macro_rules! on_both {
+    ($($name:ident),* $(,)?) => {$(
+        mod $name {
+            use super::Cloud;
+
+            #[tokio::test]
+            async fn sqlite() {
+                super::$name(Cloud::sqlite().await).await;
+            }
+
+            #[tokio::test]
+            async fn postgres() {
+                super::$name(Cloud::postgres().await).await;
+            }
+        }
+    )*};
+}
+use on_both;
 
 struct Answer {
     status: StatusCode,
@@ -55,11 +79,17 @@ fn config() -> BootstrapConfig {
 }
 
 impl Cloud {
-    async fn new() -> Cloud {
-        let clock = TestClock::at(Timestamp(1_700_000_000_000_000));
-        let db =
-            Database::open(&DatabaseConfig::SqliteMemory, Arc::new(clock.clone())).await.unwrap();
-        db.migrate(&[service_kit::MIGRATIONS, crate::MIGRATIONS]).await.unwrap();
+    async fn sqlite() -> Cloud {
+        Cloud::on(TestDatabase::sqlite(MIGRATIONS).await).await
+    }
+
+    async fn postgres() -> Cloud {
+        Cloud::on(TestDatabase::postgres(MIGRATIONS).await).await
+    }
+
+    async fn on(place: TestDatabase) -> Cloud {
+        let (db, clock) = (place.db.clone(), place.clock.clone());
+        clock.set(Timestamp(1_700_000_000_000_000));
         let made = bootstrap(&db, &config()).await.unwrap();
         let tokens = Tokens::open(&db, &KeySource::Ephemeral).await.unwrap();
         let policy = Policy::new(&[POLICY]).unwrap();
@@ -67,7 +97,7 @@ impl Cloud {
         let settings = IdentityConfig { hashing: HashParams::CHEAP, ..IdentityConfig::default() };
         let identity = Identity::new(kit.clone(), tokens, settings);
         let all: Vec<Routes> = vec![routes(identity)];
-        Cloud { app: App::new(kit, all).unwrap(), db, clock, made }
+        Cloud { app: App::new(kit, all).unwrap(), db, clock, made, _place: place }
     }
 
     async fn send(&self, request: Request<Body>) -> Answer {

@@ -2,9 +2,17 @@
 
 use super::*;
 
-#[tokio::test]
-async fn users_are_made_changed_and_deleted() {
-    let cloud = Cloud::new().await;
+on_both!(
+    users_are_made_changed_and_deleted,
+    wrong_attributes_are_named,
+    a_disabled_or_deleted_project_ends_its_tokens,
+    projects_are_made_below_each_other_and_listed_for_their_users,
+    the_catalogue_can_be_changed,
+    bootstrap_again_changes_nothing_that_was_chosen,
+    an_idempotency_key_makes_one_user_and_one_answer,
+);
+
+async fn users_are_made_changed_and_deleted(cloud: Cloud) {
     let admin = cloud.admin().await;
     let body = json!({"user": {"name": "ann", "password": "one", "email": "ann@example.org",
                                "description": "Ann", "options": {}}});
@@ -56,9 +64,7 @@ async fn users_are_made_changed_and_deleted() {
     cloud.get(&admin, &path).await.expect(404);
 }
 
-#[tokio::test]
-async fn wrong_attributes_are_named() {
-    let cloud = Cloud::new().await;
+async fn wrong_attributes_are_named(cloud: Cloud) {
     let admin = cloud.admin().await;
     for (path, body, part) in [
         ("/v3/users", json!({"user": {"password": "x"}}), "'name'"),
@@ -78,9 +84,7 @@ async fn wrong_attributes_are_named() {
     }
 }
 
-#[tokio::test]
-async fn a_disabled_or_deleted_project_ends_its_tokens() {
-    let cloud = Cloud::new().await;
+async fn a_disabled_or_deleted_project_ends_its_tokens(cloud: Cloud) {
     let admin = cloud.admin().await;
     let project = cloud.made.demo.as_ref().unwrap().1.to_string();
     let path = format!("/v3/projects/{project}");
@@ -99,9 +103,7 @@ async fn a_disabled_or_deleted_project_ends_its_tokens() {
     cloud.get(&admin, &path).await.expect(404);
 }
 
-#[tokio::test]
-async fn projects_are_made_below_each_other_and_listed_for_their_users() {
-    let cloud = Cloud::new().await;
+async fn projects_are_made_below_each_other_and_listed_for_their_users(cloud: Cloud) {
     let admin = cloud.admin().await;
     let make = |body: Value| cloud.call(&admin, "POST", "/v3/projects", json!({"project": body}));
     let top = make(json!({"name": "top", "description": "d", "tags": ["a"]})).await.expect(201);
@@ -145,9 +147,7 @@ async fn projects_are_made_below_each_other_and_listed_for_their_users() {
     assert_eq!(rest.body["links"]["next"], Value::Null);
 }
 
-#[tokio::test]
-async fn the_catalogue_can_be_changed() {
-    let cloud = Cloud::new().await;
+async fn the_catalogue_can_be_changed(cloud: Cloud) {
     let admin = cloud.admin().await;
     let endpoints = cloud.get(&admin, "/v3/endpoints").await.expect(200);
     assert_eq!(endpoints.body["endpoints"].as_array().unwrap().len(), 15);
@@ -176,9 +176,7 @@ async fn the_catalogue_can_be_changed() {
     cloud.get(&demo, "/v3/regions").await.expect(200);
 }
 
-#[tokio::test]
-async fn bootstrap_again_changes_nothing_that_was_chosen() {
-    let cloud = Cloud::new().await;
+async fn bootstrap_again_changes_nothing_that_was_chosen(cloud: Cloud) {
     let admin = cloud.admin().await;
     let before = cloud.get(&admin, "/v3/role_assignments").await.expect(200).body;
     let path = format!("/v3/users/{}", cloud.made.admin_user);
@@ -197,9 +195,7 @@ async fn bootstrap_again_changes_nothing_that_was_chosen() {
     );
 }
 
-#[tokio::test]
-async fn an_idempotency_key_makes_one_user_and_one_answer() {
-    let cloud = Cloud::new().await;
+async fn an_idempotency_key_makes_one_user_and_one_answer(cloud: Cloud) {
     let admin = cloud.admin().await;
     let send = |name: &'static str, key: &'static str| {
         let request = Request::builder()

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::extract::State;
-use cloud_types::{SystemClock, TestClock, Timestamp};
+use cloud_types::{SystemClock, TestClock};
+use database::test_support::TestDatabase;
 use database::{BoxFuture, Database, DatabaseConfig, DatabaseError, Origin};
 use http::Request;
 use serde::Deserialize;
@@ -17,6 +18,34 @@ use crate::{
     Access, Answer, ApiResult, Ctx, FixedTokens, Json, KitConfig, Path, Policy, PolicyRule,
     RouteOptions, StrictJson, Target, Token, idempotency,
 };
+
+/// Runs tests on both databases: `name::sqlite`, `name::postgres`.
+macro_rules! on_both {
+    ($($name:ident),* $(,)?) => {$(
+        mod $name {
+            use super::{Fixture, KitConfig, TestDatabase};
+
+            #[tokio::test]
+            async fn sqlite() {
+                let place = TestDatabase::sqlite(&[crate::MIGRATIONS]).await;
+                super::$name(Fixture::on(place, KitConfig::default()).await).await;
+            }
+
+            #[tokio::test]
+            async fn postgres() {
+                let place = TestDatabase::postgres(&[crate::MIGRATIONS]).await;
+                super::$name(Fixture::on(place, KitConfig::default()).await).await;
+            }
+        }
+    )*};
+}
+
+on_both!(
+    a_repeat_gets_the_same_answer_and_has_no_second_effect,
+    a_passing_failure_is_not_remembered,
+    a_crash_before_the_effect_leaves_the_key_free_after_a_while,
+    a_crash_after_the_effect_is_told_or_answered,
+);
 
 const RULES: &[PolicyRule] = &[
     PolicyRule { name: "t:read", expression: "rule:project_reader", description: "" },
@@ -112,6 +141,8 @@ struct Fixture {
     db: Database,
     clock: TestClock,
     made: Arc<AtomicUsize>,
+    /// Kept: it goes with its database.
+    _place: TestDatabase,
 }
 
 impl Fixture {
@@ -120,10 +151,11 @@ impl Fixture {
     }
 
     async fn with(config: KitConfig) -> Fixture {
-        let clock = TestClock::at(Timestamp(1_700_000_000_000_000));
-        let db =
-            Database::open(&DatabaseConfig::SqliteMemory, Arc::new(clock.clone())).await.unwrap();
-        db.migrate(&[crate::MIGRATIONS]).await.unwrap();
+        Fixture::on(TestDatabase::sqlite(&[crate::MIGRATIONS]).await, config).await
+    }
+
+    async fn on(place: TestDatabase, config: KitConfig) -> Fixture {
+        let (db, clock) = (place.db.clone(), place.clock.clone());
         db.transact(&Origin::system("test"), |tx| {
             Box::pin(async move { tx.execute("CREATE TABLE things (id BIGINT)", &[]).await })
                 as BoxFuture<'_, Result<u64, DatabaseError>>
@@ -139,7 +171,7 @@ impl Fixture {
         let world = World { kit: kit.clone(), made: made.clone() };
         let services =
             Service::ALL.into_iter().map(|service| routes(service, world.clone())).collect();
-        Fixture { app: App::new(kit, services).unwrap(), db, clock, made }
+        Fixture { app: App::new(kit, services).unwrap(), db, clock, made, _place: place }
     }
 
     async fn send(&self, request: Request<Body>) -> (StatusCode, HeaderMap, String) {
@@ -308,9 +340,7 @@ async fn bugs_and_delays_are_answered() {
     assert!(text.contains("Gateway Timeout"), "{text}");
 }
 
-#[tokio::test]
-async fn a_repeat_gets_the_same_answer_and_has_no_second_effect() {
-    let fixture = Fixture::new().await;
+async fn a_repeat_gets_the_same_answer_and_has_no_second_effect(fixture: Fixture) {
     let (one, two) =
         tokio::join!(fixture.make("member", "a", "k"), fixture.make("member", "a", "k"));
     assert_eq!((one.0, two.0), (StatusCode::CREATED, StatusCode::CREATED));
@@ -335,18 +365,14 @@ async fn a_repeat_gets_the_same_answer_and_has_no_second_effect() {
     }
 }
 
-#[tokio::test]
-async fn a_passing_failure_is_not_remembered() {
-    let fixture = Fixture::new().await;
+async fn a_passing_failure_is_not_remembered(fixture: Fixture) {
     assert_eq!(fixture.make("member", "fails", "k").await.0, 503);
     assert_eq!(fixture.make("member", "fails", "k").await.0, 503);
     assert_eq!(fixture.made.load(Ordering::SeqCst), 2, "the handler ran again");
     assert_eq!(fixture.rows().await, 0);
 }
 
-#[tokio::test]
-async fn a_crash_before_the_effect_leaves_the_key_free_after_a_while() {
-    let fixture = Fixture::new().await;
+async fn a_crash_before_the_effect_leaves_the_key_free_after_a_while(fixture: Fixture) {
     // A request that claimed the key and was killed.
     let token = Token::for_test("ann", Some("p"), &["member"]);
     let scope = idempotency::scope(&token, &Method::POST, "/meridian/things", "k");
@@ -370,9 +396,7 @@ async fn a_crash_before_the_effect_leaves_the_key_free_after_a_while() {
     assert!(matches!(late, Err(DatabaseError::Stale { .. })));
 }
 
-#[tokio::test]
-async fn a_crash_after_the_effect_is_told_or_answered() {
-    let fixture = Fixture::new().await;
+async fn a_crash_after_the_effect_is_told_or_answered(fixture: Fixture) {
     let dying = tokio::spawn({
         let app = fixture.app.clone();
         let request = ask("POST", "/meridian/things", "member")
