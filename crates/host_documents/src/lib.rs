@@ -10,9 +10,8 @@
 //!  reports::apply ◀────────────┘  stored, then the sink hears of it in the same transaction
 //! ```
 //!
-//! A document's generation is the host's position at which it was written. It therefore rises even
-//! across a removal and a new document of the same id, so an old message can never be taken for
-//! a new one.
+//! A document's generation rises even across a removal and a new document of the same id, so an
+//! old message can never be taken for a new one.
 
 pub mod documents;
 pub mod hosts;

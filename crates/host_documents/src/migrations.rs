@@ -5,10 +5,11 @@ use database::{Migration, MigrationSet};
 /// This crate's migrations.
 pub const MIGRATIONS: MigrationSet = MigrationSet {
     service: "host_documents",
-    migrations: &[Migration {
-        number: 1,
-        name: "hosts_documents_reports",
-        sql: "
+    migrations: &[
+        Migration {
+            number: 1,
+            name: "hosts_documents_reports",
+            sql: "
 CREATE TABLE hosts (
     id TEXT PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
@@ -66,5 +67,28 @@ CREATE TABLE host_reports (
     reported_at BIGINT NOT NULL,
     PRIMARY KEY (host_id, kind, id)
 )",
-    }],
+        },
+        Migration {
+            number: 2,
+            name: "host_positions",
+            // Apart from hosts: written by every transaction that tells a host something, and
+            // whenever a host is heard.
+            sql: "
+CREATE TABLE host_positions (
+    host_id TEXT PRIMARY KEY,
+    position BIGINT NOT NULL,
+    base BIGINT NOT NULL,
+    last_seen BIGINT
+);
+INSERT INTO host_positions SELECT id, position, position, last_seen FROM hosts;
+ALTER TABLE hosts DROP COLUMN position;
+ALTER TABLE hosts DROP COLUMN last_seen;
+DROP INDEX host_documents_by_position;
+CREATE UNIQUE INDEX host_documents_by_place ON host_documents (host_id, position)
+    WHERE position > 0;
+-- Those of transactions under way, whose numbers are their own.
+CREATE INDEX host_documents_pending ON host_documents (host_id, position)
+    WHERE position < 0",
+        },
+    ],
 };

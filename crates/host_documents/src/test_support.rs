@@ -1,20 +1,21 @@
 //! A database with hosts in it, for this crate's tests.
 
-use std::sync::Arc;
-
-use cloud_types::{Fault, TestClock, Timestamp};
-use database::{BoxFuture, Database, DatabaseConfig, Origin, Tx};
+use cloud_types::{Fault, TestClock};
+use database::test_support::TestDatabase;
+use database::{BoxFuture, Database, Origin, Tx};
 
 use crate::hosts::{self, Host};
 
-/// A moment in November 2023.
-pub const START: Timestamp = Timestamp(1_700_000_000_000_000);
-
-pub async fn database() -> (Database, TestClock) {
-    let clock = TestClock::at(START);
-    let db = Database::open(&DatabaseConfig::SqliteMemory, Arc::new(clock.clone())).await.unwrap();
-    db.migrate(&[crate::MIGRATIONS]).await.unwrap();
-    (db, clock)
+/// An empty database of each kind. The first part keeps it alive.
+pub async fn databases() -> Vec<(TestDatabase, Database, TestClock)> {
+    let tests = database::test_support::databases(&[crate::MIGRATIONS]).await;
+    tests
+        .into_iter()
+        .map(|test| {
+            let (db, clock) = (test.db.clone(), test.clock.clone());
+            (test, db, clock)
+        })
+        .collect()
 }
 
 /// Runs a closure in a transaction of its own.

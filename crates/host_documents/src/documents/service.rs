@@ -1,11 +1,12 @@
 //! Writing and reading documents, inside the caller's transaction. Callers hold the lock of the
-//! object that a document describes, and write to several hosts in the order of their ids.
+//! object that a document describes.
 
 use cloud_types::HostId;
 use database::{DatabaseError, Tx};
 use host_protocol::{Document, DocumentKind, Generation, PlacementEpoch, Position};
 use serde::Serialize;
 
+use super::store::Stored;
 use super::{CHANNEL, store};
 use crate::reports;
 
@@ -13,7 +14,8 @@ use crate::reports;
 /// generation stays.
 ///
 /// # Errors
-/// [`DatabaseError::Stale`] when there is no such host.
+/// [`DatabaseError::Stale`] when there is no such host; [`DatabaseError::Misuse`] for a placement
+/// epoch below the one that the host was given.
 pub async fn put(
     tx: &mut Tx,
     host: &HostId,
@@ -38,7 +40,10 @@ pub async fn put_tombstone(
 ) -> Result<Option<Generation>, DatabaseError> {
     match store::get(tx, host, kind, id).await? {
         None => Ok(None),
-        Some(known) => write(tx, host, kind, id, known.epoch, known.spec, true).await.map(Some),
+        Some(known) => {
+            let (epoch, spec) = (known.document.epoch, known.document.spec);
+            write(tx, host, kind, id, epoch, spec, true).await.map(Some)
+        }
     }
 }
 
@@ -51,40 +56,51 @@ async fn write(
     spec: serde_json::Value,
     tombstone: bool,
 ) -> Result<Generation, DatabaseError> {
-    if let Some(known) = store::get(tx, host, kind, id).await?
-        && known.spec == spec
-        && known.epoch == epoch
-        && known.tombstone == tombstone
-    {
-        return Ok(known.generation);
+    let old = store::get(tx, host, kind, id).await?;
+    if let Some(Stored { document: known, .. }) = &old {
+        if known.spec == spec && known.epoch == epoch && known.tombstone == tombstone {
+            return Ok(known.generation);
+        }
+        if epoch < known.epoch {
+            return Err(DatabaseError::Misuse(format!(
+                "{kind} {id} is at placement epoch {} on host {host} and cannot go back to {epoch}",
+                known.epoch
+            )));
+        }
     }
-    let position = store::next_position(tx, host)
-        .await?
-        .and_then(|position| u64::try_from(position).ok())
-        .ok_or_else(|| DatabaseError::Stale { kind: "host", id: host.to_string() })?;
+    let generation = match &old {
+        Some(old) if old.is_pending() => old.document.generation,
+        Some(old) => old.document.generation + 1,
+        // Every version that anybody saw took a position, so this is above all of them.
+        None => {
+            1 + store::position(tx, host)
+                .await?
+                .ok_or_else(|| DatabaseError::Stale { kind: "host", id: host.to_string() })?
+        }
+    };
     let document = Document {
         kind,
         id: id.to_owned(),
-        generation: position,
+        generation,
         epoch,
-        position,
+        position: 0,
         tombstone,
         request_id: tx.origin().request_id.clone(),
         spec,
     };
-    store::upsert(tx, host, &document).await?;
+    store::write(tx, host, old.as_ref(), &document).await?;
     tx.notify(CHANNEL, host.to_string());
-    Ok(position)
+    Ok(generation)
 }
 
-/// One document.
+/// One document. Its position is 0 when this transaction wrote it.
 pub async fn get(
     tx: &mut Tx,
     host: &HostId,
     kind: DocumentKind,
     id: &str,
 ) -> Result<Option<Document>, DatabaseError> {
-    store::get(tx, host, kind, id).await
+    Ok(store::get(tx, host, kind, id).await?.map(|stored| stored.document))
 }
 
 /// At most `limit` documents after a position, in order.
@@ -103,7 +119,7 @@ pub async fn snapshot(
     host: &HostId,
 ) -> Result<(Vec<Document>, Position), DatabaseError> {
     // The position is read first: a document written in between is sent again, never missed.
-    let position = store::position(tx, host).await?;
+    let position = store::position(tx, host).await?.unwrap_or(0);
     let mut documents = store::after(tx, host, 0, i64::MAX).await?;
     documents.sort_by_key(|document| (document.kind, document.position));
     Ok((documents, position))
@@ -118,6 +134,15 @@ pub async fn list_of_kind(
     store::list_of_kind(tx, host, kind).await
 }
 
+/// The hosts that have a document, or a tombstone, of an object.
+pub async fn holders(
+    tx: &mut Tx,
+    kind: DocumentKind,
+    id: &str,
+) -> Result<Vec<HostId>, DatabaseError> {
+    store::holders(tx, kind, id).await
+}
+
 /// Takes a document and its report out at once, without asking the host. For objects that leave
 /// nothing on a host: an operation that is over.
 pub async fn remove(
@@ -128,4 +153,18 @@ pub async fn remove(
 ) -> Result<(), DatabaseError> {
     store::delete(tx, host, kind, id).await?;
     reports::forget(tx, host, kind, id).await
+}
+
+/// Begins the sequence of a new host.
+pub(crate) async fn open(tx: &mut Tx, host: &HostId) -> Result<(), DatabaseError> {
+    store::insert_counter(tx, host).await
+}
+
+/// Ends the sequence of a host that is removed.
+pub(crate) async fn close(tx: &mut Tx, host: &HostId) -> Result<(), DatabaseError> {
+    store::delete_host(tx, host).await
+}
+
+pub(crate) async fn count_besides_host(tx: &mut Tx, host: &HostId) -> Result<u64, DatabaseError> {
+    store::count_besides(tx, host, DocumentKind::Host).await
 }

@@ -4,6 +4,19 @@ use cloud_types::HostId;
 use database::{DatabaseError, Row, Tx, params};
 use host_protocol::{Document, DocumentKind, Position};
 
+/// A document, and where it stands: negative until the transaction that wrote it ends.
+pub struct Stored {
+    pub document: Document,
+    pub position: i64,
+}
+
+impl Stored {
+    /// Whether this transaction wrote it, so that nobody else has seen it.
+    pub fn is_pending(&self) -> bool {
+        self.position < 0
+    }
+}
+
 fn read(row: &Row) -> Result<Document, DatabaseError> {
     let number = |column| row.int(column).map(|n| u64::try_from(n).unwrap_or_default());
     Ok(Document {
@@ -18,46 +31,115 @@ fn read(row: &Row) -> Result<Document, DatabaseError> {
     })
 }
 
-/// Takes the host's next position. The row stays locked until the end of the transaction, so
-/// positions are committed in their order. `None`: there is no such host.
-pub async fn next_position(tx: &mut Tx, host: &HostId) -> Result<Option<i64>, DatabaseError> {
+/// The position given out last; `None` for a host that is not known.
+pub async fn position(tx: &mut Tx, host: &HostId) -> Result<Option<Position>, DatabaseError> {
     let row = tx
-        .query_opt(
-            "UPDATE hosts SET position = position + 1 WHERE id = $1 RETURNING position",
-            &params![host],
-        )
+        .query_opt("SELECT position FROM host_positions WHERE host_id = $1", &params![host])
         .await?;
-    row.map(|row| row.int("position")).transpose()
+    row.map(|row| row.u64("position")).transpose()
 }
 
-pub async fn position(tx: &mut Tx, host: &HostId) -> Result<Position, DatabaseError> {
-    let row = tx.query_opt("SELECT position FROM hosts WHERE id = $1", &params![host]).await?;
-    let position = row.map(|row| row.int("position")).transpose()?;
-    Ok(position.and_then(|n| u64::try_from(n).ok()).unwrap_or_default())
-}
-
-pub async fn upsert(tx: &mut Tx, host: &HostId, document: &Document) -> Result<(), DatabaseError> {
+pub async fn insert_counter(tx: &mut Tx, host: &HostId) -> Result<(), DatabaseError> {
     tx.execute(
-        "INSERT INTO host_documents
-             (host_id, kind, id, generation, epoch, position, tombstone, request_id, spec)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-         ON CONFLICT (host_id, kind, id) DO UPDATE SET
-             generation = excluded.generation, epoch = excluded.epoch,
-             position = excluded.position, tombstone = excluded.tombstone,
-             request_id = excluded.request_id, spec = excluded.spec",
-        &params![
-            host,
-            document.kind.as_str(),
-            document.id,
-            document.generation,
-            document.epoch,
-            document.position,
-            document.tombstone,
-            document.request_id,
-            document.spec
-        ],
+        "INSERT INTO host_positions (host_id, position, base) VALUES ($1, 0, 0)",
+        &params![host],
     )
     .await?;
+    Ok(())
+}
+
+pub async fn delete_host(tx: &mut Tx, host: &HostId) -> Result<(), DatabaseError> {
+    tx.execute("DELETE FROM host_documents WHERE host_id = $1", &params![host]).await?;
+    tx.execute("DELETE FROM host_positions WHERE host_id = $1", &params![host]).await?;
+    Ok(())
+}
+
+/// The place of the next document among those of this transaction for the host.
+async fn next_pending(tx: &mut Tx, host: &HostId) -> Result<i64, DatabaseError> {
+    let lowest = tx
+        .query_one(
+            "SELECT MIN(position) AS lowest FROM host_documents
+             WHERE host_id = $1 AND position < 0",
+            &params![host],
+        )
+        .await?
+        .opt_int("lowest")?;
+    Ok(lowest.unwrap_or(0) - 1)
+}
+
+/// Writes a version of a document and queues it for a position. `old` is the version that was
+/// read; that nobody replaced it meanwhile is checked.
+pub async fn write(
+    tx: &mut Tx,
+    host: &HostId,
+    old: Option<&Stored>,
+    document: &Document,
+) -> Result<(), DatabaseError> {
+    let position = match old {
+        Some(old) if old.is_pending() => old.position,
+        _ => next_pending(tx, host).await?,
+    };
+    let changed = match old {
+        None => {
+            tx.execute(
+                "INSERT INTO host_documents
+                     (host_id, kind, id, generation, epoch, position, tombstone, request_id, spec)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+                 ON CONFLICT (host_id, kind, id) DO NOTHING",
+                &params![
+                    host,
+                    document.kind.as_str(),
+                    document.id,
+                    document.generation,
+                    document.epoch,
+                    position,
+                    document.tombstone,
+                    document.request_id,
+                    document.spec
+                ],
+            )
+            .await?
+        }
+        Some(old) => {
+            tx.execute(
+                "UPDATE host_documents SET generation = $4, epoch = $5, position = $6,
+                     tombstone = $7, request_id = $8, spec = $9
+                 WHERE host_id = $1 AND kind = $2 AND id = $3 AND generation = $10
+                   AND position = $11",
+                &params![
+                    host,
+                    document.kind.as_str(),
+                    document.id,
+                    document.generation,
+                    document.epoch,
+                    position,
+                    document.tombstone,
+                    document.request_id,
+                    document.spec,
+                    old.document.generation,
+                    old.position
+                ],
+            )
+            .await?
+        }
+    };
+    tx.expect_one(changed, "document", &document.id)?;
+    // The counters of all hosts first, in the order of hosts; then the documents.
+    tx.defer(
+        20,
+        "UPDATE host_positions SET base = position, position = position - COALESCE((
+             SELECT MIN(d.position) FROM host_documents d
+             WHERE d.host_id = $1 AND d.position < 0), 0)
+         WHERE host_id = $1",
+        &params![host],
+    );
+    tx.defer(
+        21,
+        "UPDATE host_documents SET position = (
+             SELECT p.base FROM host_positions p WHERE p.host_id = $1) - position
+         WHERE host_id = $1 AND position < 0",
+        &params![host],
+    );
     Ok(())
 }
 
@@ -66,7 +148,7 @@ pub async fn get(
     host: &HostId,
     kind: DocumentKind,
     id: &str,
-) -> Result<Option<Document>, DatabaseError> {
+) -> Result<Option<Stored>, DatabaseError> {
     let row = tx
         .query_opt(
             "SELECT kind, id, generation, epoch, position, tombstone, request_id, spec
@@ -74,7 +156,7 @@ pub async fn get(
             &params![host, kind.as_str(), id],
         )
         .await?;
-    row.as_ref().map(read).transpose()
+    row.map(|row| Ok(Stored { document: read(&row)?, position: row.int("position")? })).transpose()
 }
 
 pub async fn after(
@@ -86,7 +168,8 @@ pub async fn after(
     let rows = tx
         .query(
             "SELECT kind, id, generation, epoch, position, tombstone, request_id, spec
-             FROM host_documents WHERE host_id = $1 AND position > $2 ORDER BY position LIMIT $3",
+             FROM host_documents WHERE host_id = $1 AND position > $2 AND position > 0
+             ORDER BY position LIMIT $3",
             &params![host, position, limit],
         )
         .await?;
@@ -119,4 +202,31 @@ pub async fn delete(
         &params![host, kind.as_str(), id],
     )
     .await
+}
+
+pub async fn holders(
+    tx: &mut Tx,
+    kind: DocumentKind,
+    id: &str,
+) -> Result<Vec<HostId>, DatabaseError> {
+    let rows = tx
+        .query(
+            "SELECT host_id FROM host_documents WHERE kind = $1 AND id = $2 ORDER BY host_id",
+            &params![kind.as_str(), id],
+        )
+        .await?;
+    rows.iter().map(|row| row.parse("host_id")).collect()
+}
+
+pub async fn count_besides(
+    tx: &mut Tx,
+    host: &HostId,
+    kind: DocumentKind,
+) -> Result<u64, DatabaseError> {
+    tx.query_one(
+        "SELECT COUNT(*) AS n FROM host_documents WHERE host_id = $1 AND kind <> $2",
+        &params![host, kind.as_str()],
+    )
+    .await?
+    .u64("n")
 }

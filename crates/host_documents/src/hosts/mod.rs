@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   (token) ──enrol──▶ enabled ◀──set_enabled──▶ disabled     disabled: no new servers
+//!                         └───────────remove─────────┴──▶ gone; its number is not used again
 //! ```
 //!
 //! Whether a host is *alive* is not a state but an observation: it was seen within
@@ -13,7 +14,9 @@ mod store;
 
 pub use model::{ALIVE_SECONDS, Host, HostState, JOIN_TOKEN_HOURS};
 pub(crate) use service::set_facts;
-pub use service::{connected, create_join_token, enrol, get, get_by_name, list, seen, set_enabled};
+pub use service::{
+    connected, create_join_token, enrol, get, get_by_name, list, remove, seen, set_enabled,
+};
 
 #[cfg(test)]
 mod tests;

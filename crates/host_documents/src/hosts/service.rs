@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::model::{Host, HostState, JOIN_TOKEN_HOURS, MAX_HOST_NUMBER, is_host_name};
 use super::store::{self, JoinToken};
-use crate::documents;
+use crate::{documents, reports};
 
 /// Makes a one-time join token. Only its SHA-256 is stored; the text is shown once.
 pub async fn create_join_token(
@@ -36,6 +36,17 @@ pub async fn create_join_token(
         used_by: None,
     };
     store::insert_token(tx, &hash(&text), &token).await?;
+    tx.journal(JournalEntry {
+        kind: "host_join_token",
+        // Enough to tell tokens apart, and no help to guess one.
+        id: hash(&text)[..12].to_owned(),
+        project: None,
+        action: "create",
+        before: None,
+        after: Some(serde_json::json!({
+            "zone": zone, "cluster": cluster, "l2_domain": l2_domain,
+        })),
+    });
     Ok(text)
 }
 
@@ -98,6 +109,7 @@ pub async fn enrol(tx: &mut Tx, token: &str, name: &str) -> Result<Host, Fault> 
         return Err(refused());
     }
     store::insert(tx, &host).await?;
+    documents::open(tx, &host.id).await?;
     tx.journal(JournalEntry {
         kind: "host",
         id: host.id.to_string(),
@@ -118,8 +130,7 @@ pub async fn enrol(tx: &mut Tx, token: &str, name: &str) -> Result<Host, Fault> 
 async fn introduce(tx: &mut Tx, l2_domain: &str) -> Result<(), Fault> {
     let mut hosts: Vec<Host> =
         store::list(tx).await?.into_iter().filter(|host| host.l2_domain == l2_domain).collect();
-    // Positions are taken in id order by everybody, so that two such walks cannot deadlock.
-    hosts.sort_by_key(|host| host.id);
+    hosts.sort_by_key(|host| host.host_number);
     let numbers: Vec<u16> = hosts.iter().map(|host| host.host_number).collect();
     for host in &hosts {
         let spec = HostSpec {
@@ -163,11 +174,11 @@ pub async fn connected(tx: &mut Tx, id: &HostId) -> Result<(), Fault> {
 /// # Errors
 /// 403 when there is no such host.
 pub async fn seen(tx: &mut Tx, id: &HostId) -> Result<(), Fault> {
-    if store::seen(tx, id).await? == 1 {
-        Ok(())
-    } else {
-        Err(Fault::forbidden(format!("There is no host {id} in this region (any more).")))
+    if !store::exists(tx, id).await? {
+        return Err(Fault::forbidden(format!("There is no host {id} in this region (any more).")));
     }
+    store::seen(tx, id);
+    Ok(())
 }
 
 /// Stores what a host says of itself, when it changed.
@@ -206,4 +217,39 @@ pub async fn set_enabled(
         })),
     });
     Ok(())
+}
+
+/// Forgets a host on which nothing is left. Its number is not given out again, and the others of
+/// its L2 domain learn that it is gone.
+///
+/// # Errors
+/// 404 when there is no such host, 409 while it has documents besides its own.
+pub async fn remove(tx: &mut Tx, id: &HostId) -> Result<(), Fault> {
+    tx.lock(&[ObjectLock::new("host", id), ObjectLock::new("hosts", "all")]).await?;
+    let host = store::get(tx, id)
+        .await?
+        .ok_or_else(|| Fault::not_found(format!("There is no host {id}.")))?;
+    let left = documents::count_besides_host(tx, id).await?;
+    if left > 0 {
+        return Err(Fault::conflict(format!(
+            "Host {} still has {left} documents (servers, ports, networks). Move or delete its \
+             servers first.",
+            host.name
+        )));
+    }
+    documents::close(tx, id).await?;
+    reports::forget_host(tx, id).await?;
+    store::delete(tx, id).await?;
+    tx.journal(JournalEntry {
+        kind: "host",
+        id: id.to_string(),
+        project: None,
+        action: "delete",
+        before: Some(serde_json::json!({
+            "name": host.name, "host_number": host.host_number, "l2_domain": host.l2_domain,
+            "zone": host.zone, "cluster": host.cluster,
+        })),
+        after: None,
+    });
+    introduce(tx, &host.l2_domain).await
 }

@@ -6,8 +6,16 @@ use host_protocol::HostFacts;
 
 use super::model::{Host, HostState};
 
-const COLUMNS: &str = "id, name, host_number, l2_domain, zone, cluster, enabled, disabled_reason, \
-     facts, last_seen, created_at, updated_at, generation";
+macro_rules! select_hosts {
+    ($rest:literal) => {
+        concat!(
+            "SELECT h.id, h.name, h.host_number, h.l2_domain, h.zone, h.cluster, h.enabled, \
+             h.disabled_reason, h.facts, h.created_at, h.updated_at, h.generation, p.last_seen \
+             FROM hosts h LEFT JOIN host_positions p ON p.host_id = h.id ",
+            $rest
+        )
+    };
+}
 
 fn read(row: &Row) -> Result<Host, DatabaseError> {
     Ok(Host {
@@ -93,9 +101,9 @@ pub async fn next_host_number(tx: &mut Tx, l2_domain: &str) -> Result<i64, Datab
 
 pub async fn insert(tx: &mut Tx, host: &Host) -> Result<(), DatabaseError> {
     tx.execute(
-        "INSERT INTO hosts (id, name, host_number, l2_domain, zone, cluster, enabled, position,
-                            created_at, updated_at, generation)
-         VALUES ($1, $2, $3, $4, $5, $6, 1, 0, $7, $7, 1)",
+        "INSERT INTO hosts (id, name, host_number, l2_domain, zone, cluster, enabled, created_at,
+                            updated_at, generation)
+         VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $7, 1)",
         &params![
             host.id,
             host.name,
@@ -111,22 +119,35 @@ pub async fn insert(tx: &mut Tx, host: &Host) -> Result<(), DatabaseError> {
 }
 
 pub async fn get(tx: &mut Tx, id: &HostId) -> Result<Option<Host>, DatabaseError> {
-    let sql = format!("SELECT {COLUMNS} FROM hosts WHERE id = $1");
-    tx.query_dynamic(sql, &params![id]).await?.first().map(read).transpose()
+    let row = tx.query_opt(select_hosts!("WHERE h.id = $1"), &params![id]).await?;
+    row.as_ref().map(read).transpose()
 }
 
 pub async fn get_by_name(tx: &mut Tx, name: &str) -> Result<Option<Host>, DatabaseError> {
-    let sql = format!("SELECT {COLUMNS} FROM hosts WHERE name = $1");
-    tx.query_dynamic(sql, &params![name]).await?.first().map(read).transpose()
+    let row = tx.query_opt(select_hosts!("WHERE h.name = $1"), &params![name]).await?;
+    row.as_ref().map(read).transpose()
 }
 
 pub async fn list(tx: &mut Tx) -> Result<Vec<Host>, DatabaseError> {
-    let sql = format!("SELECT {COLUMNS} FROM hosts ORDER BY name");
-    tx.query_dynamic(sql, &[]).await?.iter().map(read).collect()
+    let rows = tx.query(select_hosts!("ORDER BY h.name"), &[]).await?;
+    rows.iter().map(read).collect()
 }
 
-pub async fn seen(tx: &mut Tx, id: &HostId) -> Result<u64, DatabaseError> {
-    tx.execute("UPDATE hosts SET last_seen = $1 WHERE id = $2", &params![tx.now(), id]).await
+pub async fn exists(tx: &mut Tx, id: &HostId) -> Result<bool, DatabaseError> {
+    let row = tx.query_opt("SELECT id FROM hosts WHERE id = $1", &params![id]).await?;
+    Ok(row.is_some())
+}
+
+/// Written as one of the transaction's last acts: the row is also taken by whoever tells the
+/// host something, and is held as briefly as can be.
+pub fn seen(tx: &mut Tx, id: &HostId) {
+    let now = tx.now();
+    tx.defer(22, "UPDATE host_positions SET last_seen = $1 WHERE host_id = $2", &params![now, id]);
+}
+
+pub async fn delete(tx: &mut Tx, id: &HostId) -> Result<(), DatabaseError> {
+    tx.execute("DELETE FROM hosts WHERE id = $1", &params![id]).await?;
+    Ok(())
 }
 
 pub async fn set_facts(tx: &mut Tx, id: &HostId, facts: &HostFacts) -> Result<(), DatabaseError> {

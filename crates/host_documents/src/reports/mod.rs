@@ -9,7 +9,7 @@ mod store;
 
 pub use model::{ReportSink, StoredReport};
 pub use service::{apply, get};
-pub(crate) use store::delete as forget;
+pub(crate) use store::{delete as forget, delete_host as forget_host};
 
 #[cfg(test)]
 mod tests;

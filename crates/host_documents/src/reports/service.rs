@@ -18,6 +18,11 @@ pub async fn apply(
     report: &Report,
     sink: &dyn ReportSink,
 ) -> Result<ReportResult, Fault> {
+    // No honest host comes near it, and it could not be stored in order.
+    if [report.sequence, report.generation, report.epoch].iter().any(|n| i64::try_from(*n).is_err())
+    {
+        return Ok(ReportResult::Refused { reason: "a number is out of range".to_owned() });
+    }
     // The object's own lock: the services that change its rows take the same.
     tx.lock(&[ObjectLock::new(report.kind.as_str(), &report.id)]).await?;
     hosts::seen(tx, host).await?;

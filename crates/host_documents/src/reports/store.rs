@@ -88,3 +88,8 @@ pub async fn delete(
     .await?;
     Ok(())
 }
+
+pub async fn delete_host(tx: &mut Tx, host: &HostId) -> Result<(), DatabaseError> {
+    tx.execute("DELETE FROM host_reports WHERE host_id = $1", &params![host]).await?;
+    Ok(())
+}

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::*;
 use crate::documents;
-use crate::test_support::{database, host, transact};
+use crate::test_support::{databases, host, transact};
 
 #[derive(Default)]
 struct Heard(Mutex<Vec<ReportState>>);
@@ -68,48 +68,60 @@ async fn say(db: &Database, host: HostId, heard: &Arc<Heard>, said: Report) -> b
 
 #[tokio::test]
 async fn an_older_word_never_replaces_a_newer_one() {
-    let (db, _) = database().await;
-    let (id, heard) = (host(&db, "h1").await.id, Arc::new(Heard::default()));
-    let generation = put_port(&db, id, false).await;
-    assert!(say(&db, id, &heard, report(generation, 2, ReportState::Done)).await);
-    assert!(say(&db, id, &heard, report(generation, 2, ReportState::Done)).await, "a repetition");
-    assert!(!say(&db, id, &heard, report(generation, 1, ReportState::Working)).await);
-    assert!(!say(&db, id, &heard, report(generation + 1, 3, ReportState::Done)).await);
-    assert_eq!(*heard.0.lock().unwrap(), [ReportState::Done]);
+    for (_keep, db, _) in databases().await {
+        let (id, heard) = (host(&db, "h1").await.id, Arc::new(Heard::default()));
+        let generation = put_port(&db, id, false).await;
+        assert!(say(&db, id, &heard, report(generation, 2, ReportState::Done)).await);
+        assert!(
+            say(&db, id, &heard, report(generation, 2, ReportState::Done)).await,
+            "a repetition"
+        );
+        assert!(!say(&db, id, &heard, report(generation, 1, ReportState::Working)).await);
+        assert!(!say(&db, id, &heard, report(generation + 1, 3, ReportState::Done)).await);
+        assert_eq!(*heard.0.lock().unwrap(), [ReportState::Done]);
+    }
 }
 
 #[tokio::test]
 async fn a_host_cannot_speak_of_anothers_objects() {
-    let (db, _) = database().await;
-    let heard = Arc::new(Heard::default());
-    let (one, two) = (host(&db, "h1").await.id, host(&db, "h2").await.id);
-    let generation = put_port(&db, one, false).await;
-    assert!(!say(&db, two, &heard, report(generation, 1, ReportState::Done)).await);
-    say(&db, two, &heard, report(generation, 2, ReportState::Gone)).await;
-    assert!(heard.0.lock().unwrap().is_empty());
-    let there = transact(&db, move |tx| {
-        Box::pin(async move { Ok(documents::get(tx, &one, DocumentKind::Port, "p").await?) })
-    })
-    .await
-    .unwrap();
-    assert!(there.is_some());
+    for (_keep, db, _) in databases().await {
+        let heard = Arc::new(Heard::default());
+        let (one, two) = (host(&db, "h1").await.id, host(&db, "h2").await.id);
+        let generation = put_port(&db, one, false).await;
+        assert!(!say(&db, two, &heard, report(generation, 1, ReportState::Done)).await);
+        say(&db, two, &heard, report(generation, 2, ReportState::Gone)).await;
+        assert!(heard.0.lock().unwrap().is_empty());
+        let there = transact(&db, move |tx| {
+            Box::pin(async move { Ok(documents::get(tx, &one, DocumentKind::Port, "p").await?) })
+        })
+        .await
+        .unwrap();
+        assert!(there.is_some());
+    }
 }
 
 #[tokio::test]
 async fn gone_takes_away_only_what_has_a_tombstone() {
-    let (db, _) = database().await;
-    let (id, heard) = (host(&db, "h1").await.id, Arc::new(Heard::default()));
-    let live = put_port(&db, id, false).await;
-    assert!(!say(&db, id, &heard, report(live, 1, ReportState::Gone)).await);
-    let dead = put_port(&db, id, true).await;
-    assert!(!say(&db, id, &heard, report(live, 2, ReportState::Gone)).await, "an older removal");
-    assert!(say(&db, id, &heard, report(dead, 3, ReportState::Gone)).await);
-    assert_eq!(*heard.0.lock().unwrap(), [ReportState::Gone]);
-    assert!(say(&db, id, &heard, report(dead, 3, ReportState::Gone)).await, "its answer was lost");
-    let left = transact(&db, move |tx| {
-        Box::pin(async move { Ok(documents::get(tx, &id, DocumentKind::Port, "p").await?) })
-    })
-    .await
-    .unwrap();
-    assert!(left.is_none());
+    for (_keep, db, _) in databases().await {
+        let (id, heard) = (host(&db, "h1").await.id, Arc::new(Heard::default()));
+        let live = put_port(&db, id, false).await;
+        assert!(!say(&db, id, &heard, report(live, 1, ReportState::Gone)).await);
+        let dead = put_port(&db, id, true).await;
+        assert!(
+            !say(&db, id, &heard, report(live, 2, ReportState::Gone)).await,
+            "an older removal"
+        );
+        assert!(say(&db, id, &heard, report(dead, 3, ReportState::Gone)).await);
+        assert_eq!(*heard.0.lock().unwrap(), [ReportState::Gone]);
+        assert!(
+            say(&db, id, &heard, report(dead, 3, ReportState::Gone)).await,
+            "its answer was lost"
+        );
+        let left = transact(&db, move |tx| {
+            Box::pin(async move { Ok(documents::get(tx, &id, DocumentKind::Port, "p").await?) })
+        })
+        .await
+        .unwrap();
+        assert!(left.is_none());
+    }
 }
