@@ -5,10 +5,11 @@ use database::{Migration, MigrationSet};
 /// This crate's migrations.
 pub const MIGRATIONS: MigrationSet = MigrationSet {
     service: "storage",
-    migrations: &[Migration {
-        number: 1,
-        name: "images",
-        sql: "
+    migrations: &[
+        Migration {
+            number: 1,
+            name: "images",
+            sql: "
 CREATE TABLE images (
     id TEXT PRIMARY KEY,
     owner TEXT NOT NULL,
@@ -46,5 +47,14 @@ CREATE TABLE image_members (
     PRIMARY KEY (image_id, member)
 );
 CREATE INDEX image_members_by_member ON image_members (member, image_id)",
-    }],
+        },
+        Migration {
+            number: 2,
+            name: "a file of its own for each upload",
+            sql: "
+ALTER TABLE images ADD COLUMN file TEXT;
+-- Files that no row stands for any more; each is removed, then forgotten.
+CREATE TABLE image_leftovers (file TEXT PRIMARY KEY)",
+        },
+    ],
 };

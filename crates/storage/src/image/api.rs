@@ -54,6 +54,8 @@ pub fn routes(images: Images) -> Routes {
         .route(Method::PUT, "/v2/images/{id}/members/{member}", share, answer_member)
         .route(Method::DELETE, "/v2/images/{id}/members/{member}", share, remove_member)
         .route(Method::GET, "/v2/schemas/{name}", Access::Rule("image:schemas:get"), show_schema)
+        .route(Method::GET, "/v2/info/import", Access::Rule("image:usage:get"), import_methods)
+        .route(Method::GET, "/v2/info/usage", Access::Rule("image:usage:get"), usage)
         .with_state(images)
 }
 
@@ -349,4 +351,20 @@ async fn show_schema(Path(name): Path<String>) -> ApiResult<Answer<Value>> {
     let found = schema::schema(&name)
         .ok_or_else(|| Fault::not_found(format!("There is no schema named {name}.")))?;
     Ok(Answer(StatusCode::OK, found))
+}
+
+/// There are none: an image's file is uploaded.
+async fn import_methods() -> Answer<Value> {
+    let methods = json!({"description": "Import methods available.", "type": "array", "value": []});
+    Answer(StatusCode::OK, json!({ "import-methods": methods }))
+}
+
+async fn usage(State(images): State<Images>, ctx: Ctx) -> ApiResult<Answer<Value>> {
+    let standing: Map<String, Value> = images
+        .usage(&ctx)
+        .await?
+        .into_iter()
+        .map(|usage| (usage.resource, json!({"limit": usage.limit, "usage": usage.in_use})))
+        .collect();
+    Ok(Answer(StatusCode::OK, json!({ "usage": standing })))
 }

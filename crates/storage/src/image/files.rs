@@ -2,14 +2,15 @@
 //!
 //! ```text
 //!   DIR/incoming/<upload>      being written; a leftover when no row knows the upload
-//!   DIR/images/<id>            whole, synced, mode 0600
+//!   DIR/images/<upload>        whole, synced, mode 0600; its row says which image it is
 //! ```
+//! A file is named after its upload and never written over, so an active image's bytes never
+//! change, whoever comes back from the dead.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use cloud_types::ImageId;
 use database::BoxFuture;
 use futures::stream::{BoxStream, StreamExt};
 use tokio::fs::{self, File, OpenOptions};
@@ -40,13 +41,13 @@ pub trait ImageStore: Send + Sync + 'static {
     /// Opens a new file for an upload.
     fn begin<'a>(&'a self, upload: &'a str) -> BoxFuture<'a, io::Result<Incoming>>;
     /// Puts a whole and synced upload in its place; durable when it returns.
-    fn commit<'a>(&'a self, upload: &'a str, image: ImageId) -> BoxFuture<'a, io::Result<()>>;
+    fn commit<'a>(&'a self, upload: &'a str) -> BoxFuture<'a, io::Result<()>>;
     /// Forgets an upload; one that is not there is forgotten.
     fn abandon<'a>(&'a self, upload: &'a str) -> BoxFuture<'a, io::Result<()>>;
-    /// Opens an image's file.
-    fn open(&self, image: ImageId) -> BoxFuture<'_, io::Result<ImageFile>>;
-    /// Removes an image's file; one that is not there is removed.
-    fn remove(&self, image: ImageId) -> BoxFuture<'_, io::Result<()>>;
+    /// Opens a whole file.
+    fn open<'a>(&'a self, file: &'a str) -> BoxFuture<'a, io::Result<ImageFile>>;
+    /// Removes a whole file; one that is not there is removed.
+    fn remove<'a>(&'a self, file: &'a str) -> BoxFuture<'a, io::Result<()>>;
     /// Uploads that have a file.
     fn uploads(&self) -> BoxFuture<'_, io::Result<Vec<String>>>;
 }
@@ -72,8 +73,8 @@ impl FileStore {
         self.directory.join("incoming").join(upload)
     }
 
-    fn image(&self, image: ImageId) -> PathBuf {
-        self.directory.join("images").join(image.to_string())
+    fn image(&self, file: &str) -> PathBuf {
+        self.directory.join("images").join(file)
     }
 }
 
@@ -100,9 +101,9 @@ impl ImageStore for FileStore {
         })
     }
 
-    fn commit<'a>(&'a self, upload: &'a str, image: ImageId) -> BoxFuture<'a, io::Result<()>> {
+    fn commit<'a>(&'a self, upload: &'a str) -> BoxFuture<'a, io::Result<()>> {
         Box::pin(async move {
-            fs::rename(self.incoming(upload), self.image(image)).await?;
+            fs::rename(self.incoming(upload), self.image(upload)).await?;
             File::open(self.directory.join("images")).await?.sync_all().await
         })
     }
@@ -111,17 +112,17 @@ impl ImageStore for FileStore {
         Box::pin(async move { gone(fs::remove_file(self.incoming(upload)).await) })
     }
 
-    fn open(&self, image: ImageId) -> BoxFuture<'_, io::Result<ImageFile>> {
+    fn open<'a>(&'a self, file: &'a str) -> BoxFuture<'a, io::Result<ImageFile>> {
         Box::pin(async move {
-            let file = File::open(self.image(image)).await?;
+            let file = File::open(self.image(file)).await?;
             let size_bytes = file.metadata().await?.len();
             let stream = ReaderStream::with_capacity(file.take(size_bytes), READ_BYTES).boxed();
             Ok(ImageFile { size_bytes, stream })
         })
     }
 
-    fn remove(&self, image: ImageId) -> BoxFuture<'_, io::Result<()>> {
-        Box::pin(async move { gone(fs::remove_file(self.image(image)).await) })
+    fn remove<'a>(&'a self, file: &'a str) -> BoxFuture<'a, io::Result<()>> {
+        Box::pin(async move { gone(fs::remove_file(self.image(file)).await) })
     }
 
     fn uploads(&self) -> BoxFuture<'_, io::Result<Vec<String>>> {

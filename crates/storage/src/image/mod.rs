@@ -5,22 +5,24 @@
 //!   queued ───────────▶ saving ───────────────────────────────▶ active ◀──▶ deactivated
 //!     ▲                   │ failed, cut short, or its process died      actions
 //!     └───────────────────┘
-//!   any ──DELETE──▶ deleted   a row without a name to the outside, until its file is gone
+//!   any ──DELETE──▶ gone      its file is a leftover, removed at once or by the sweeper
 //! ```
 //!
 //! A `saving` image belongs to one upload, which says every few seconds that it lives; one that
 //! has been silent for [`model::UPLOAD_SILENCE`] has died, and the sweeper returns its image to
 //! `queued`. The file is written beside its place, synced, checked and renamed before the row says
-//! `active`, so an active image is whole and on disk. A file is removed only when its row says
-//! `deleted`, or when it is a leftover of an upload that no row knows.
+//! `active`, so an active image is whole and on disk. A file is removed only when it is written
+//! down as a leftover, or when it was being written by an upload that no row knows. Hosts keep
+//! copies of their own: deleting an image disturbs no server that has started from it, and fails
+//! one that has not yet.
 
 mod api;
 mod files;
 mod format;
-mod listing;
 mod model;
 mod patch;
 mod policy;
+mod quota;
 mod schema;
 mod service;
 mod store;
@@ -31,6 +33,7 @@ pub use files::{FileStore, ImageFile, ImageStore};
 pub use format::DiskFormat;
 pub use model::{BootImage, Image, ImageStatus, Visibility};
 pub use policy::POLICY;
+pub use quota::DEFAULTS as QUOTA_DEFAULTS;
 pub use service::Images;
 
 #[cfg(test)]

@@ -198,8 +198,18 @@ pub const READ_ONLY: &[&str] = &[
     "deleted",
     "deleted_at",
     "is_public",
-    "owner",
 ];
+
+/// Properties that Glance keeps for itself.
+///
+/// # Errors
+/// 403 for such a name.
+pub fn check_property_name(name: &str) -> Result<(), Fault> {
+    if name.starts_with("os_glance") {
+        return Err(Fault::forbidden(format!("Attribute '{name}' is reserved.")));
+    }
+    Ok(())
+}
 
 /// Checks the parts of an image that a caller chooses.
 ///

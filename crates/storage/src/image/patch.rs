@@ -52,6 +52,7 @@ fn apply_one(image: &mut Image, operation: &Operation) -> Result<(), Fault> {
             if base {
                 return set_base(image, &name, value);
             }
+            model::check_property_name(&name)?;
             if operation.op == "replace" && !image.properties.contains_key(&name) {
                 return Err(missing(&name));
             }
@@ -122,6 +123,11 @@ pub fn set_base(image: &mut Image, name: &str, value: &Value) -> Result<(), Faul
             image.visibility = text(name, value)?
                 .parse()
                 .map_err(|why| Fault::bad_request(format!("Invalid visibility: {why}.")))?;
+        }
+        "owner" => {
+            image.owner = text(name, value)?
+                .parse()
+                .map_err(|_| Fault::bad_request("Attribute 'owner' has to be a project's id."))?;
         }
         "protected" => image.protected = flag(name, value)?,
         "os_hidden" => image.hidden = flag(name, value)?,

@@ -19,6 +19,8 @@ pub const POLICY: &[PolicyRule] = &[
     rule("image:images:get", READ, "List and show images, and read their files."),
     rule("image:images:create", WRITE, "Create an image."),
     rule("image:images:update", WRITE, "Change an image."),
+    rule("image:images:chown", "rule:admin", "Give an image to another project."),
+    rule("image:usage:get", READ, "See one's own limits and usage."),
     rule("image:images:delete", WRITE, "Delete an image."),
     rule("image:images:upload", WRITE, "Upload an image's file."),
     rule("image:images:publicize", "rule:admin", "Make an image public."),

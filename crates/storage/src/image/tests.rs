@@ -45,6 +45,7 @@ pub fn image() -> Image {
 
 /// A service over an empty database and a directory of its own.
 struct World {
+    db: Database,
     images: Images,
     policy: Arc<Policy>,
     directory: tempfile::TempDir,
@@ -59,11 +60,11 @@ impl World {
         db.migrate(&[service_kit::MIGRATIONS, crate::MIGRATIONS]).await.unwrap();
         let policy = Policy::new(&[super::POLICY]).unwrap();
         let verifier = Arc::new(FixedTokens::default());
-        let kit = Kit::new(db, policy, verifier, KitConfig::default());
+        let kit = Kit::new(db.clone(), policy, verifier, KitConfig::default());
         let directory = tempfile::tempdir().unwrap();
         let files = FileStore::open(directory.path()).unwrap();
         let policy = kit.policy.clone();
-        World { images: Images::new(kit, Arc::new(files)), policy, directory, clock }
+        World { db, images: Images::new(kit, Arc::new(files)), policy, directory, clock }
     }
 
     fn ctx(&self, project: &str, role: &str) -> Ctx {
@@ -247,4 +248,100 @@ async fn deleting_removes_row_and_file_unless_protected() {
     world.images.delete(&ctx, image.id).await.unwrap();
     assert_eq!(world.images.get(&ctx, image.id).await.unwrap_err().status(), 404);
     assert!(world.files().is_empty());
+}
+
+#[tokio::test]
+async fn an_upload_that_comes_back_from_the_dead_cannot_write_over_its_successor() {
+    let world = World::new().await;
+    let image = world.create("p1", raw()).await;
+    let ctx = world.ctx("p1", "member");
+    let (send, receive) = futures::channel::mpsc::unbounded::<Result<Bytes, std::io::Error>>();
+    send.unbounded_send(Ok(Bytes::from_static(b"the first"))).unwrap();
+    let stalled = world.images.upload(&ctx, image.id, receive);
+    futures::pin_mut!(stalled);
+    tokio::select! {
+        ended = &mut stalled => panic!("it should not end: {ended:?}"),
+        () = async {
+            while world.status(&image).await != ImageStatus::Saving || world.files().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        } => {}
+    }
+    world.clock.advance(super::model::UPLOAD_SILENCE + Duration::from_secs(1));
+    // As after a sweep that could not remove the file: the stalled upload still has it open.
+    world.images.sweep().await.unwrap();
+    world.upload(&image, b"the second").await.unwrap();
+    drop(send);
+    assert!(stalled.await.is_err());
+    let (shown, file) = world.images.download(&ctx, image.id).await.unwrap().unwrap();
+    let read: Vec<Bytes> = file.stream.try_collect().await.unwrap();
+    assert_eq!(read.concat(), b"the second");
+    assert_eq!(shown.sha256.unwrap(), hex::encode(sha2::Sha256::digest(b"the second")));
+    assert_eq!(world.files().len(), 1, "and left nothing behind");
+}
+
+#[tokio::test]
+async fn a_project_has_room_for_so_many_images_and_bytes() {
+    let world = World::new().await;
+    let project: ProjectId = "p1".parse().unwrap();
+    let limit = async |resource: &'static str, limit: i64| {
+        let project = project.clone();
+        world
+            .db
+            .transact(&database::Origin::system("test"), move |tx| {
+                let project = project.clone();
+                Box::pin(async move {
+                    service_kit::quota::set_limit(tx, &project, resource, Some(limit)).await
+                })
+            })
+            .await
+            .unwrap();
+    };
+    limit("image_count_total", 2).await;
+    limit("image_size_total", 1).await;
+    let image = world.create("p1", raw()).await;
+    let second = world.create("p1", raw()).await;
+    let ctx = world.ctx("p1", "member");
+    let third = world.images.create(&ctx, raw().as_object().unwrap().clone()).await;
+    assert_eq!(third.unwrap_err().status(), 413);
+    const LARGE: &[u8] = &[7; (1 << 20) + 1];
+    assert_eq!(world.upload(&image, LARGE).await.unwrap_err().status(), 413);
+    assert_eq!(world.status(&image).await, ImageStatus::Queued);
+    assert!(world.files().is_empty());
+    world.upload(&image, b"small").await.unwrap();
+    assert_eq!(world.upload(&second, b"small").await.unwrap_err().status(), 413);
+    world.images.delete(&ctx, image.id).await.unwrap();
+    world.upload(&second, b"small").await.unwrap();
+    let usage = world.images.usage(&ctx).await.unwrap();
+    assert_eq!(usage.iter().map(|one| one.in_use).collect::<Vec<_>>(), [1, 1]);
+}
+
+#[tokio::test]
+async fn an_administrator_gives_an_image_away() {
+    let world = World::new().await;
+    let image = world.create("p1", raw()).await;
+    let give = |to: &str| {
+        serde_json::from_value(json!([{"op": "replace", "path": "/owner", "value": to}])).unwrap()
+    };
+    let owner = world.ctx("p1", "member");
+    let fault = world.images.update(&owner, image.id, give("p2")).await.unwrap_err();
+    assert_eq!(fault.status(), 403);
+    let admin = world.ctx("p3", "admin");
+    let given = world.images.update(&admin, image.id, give("p2")).await.unwrap();
+    assert_eq!(given.owner.as_str(), "p2");
+    assert_eq!(world.images.get(&owner, image.id).await.unwrap_err().status(), 404);
+    let usage = world.images.usage(&owner).await.unwrap();
+    assert_eq!(usage[0].in_use, 0);
+}
+
+#[tokio::test]
+async fn names_that_the_service_keeps_are_refused() {
+    let world = World::new().await;
+    let ctx = world.ctx("p1", "member");
+    let attributes = json!({"os_glance_x": "y"}).as_object().unwrap().clone();
+    assert_eq!(world.images.create(&ctx, attributes).await.unwrap_err().status(), 403);
+    let image = world.create("p1", raw()).await;
+    let patch = json!([{"op": "add", "path": "/os_glance_x", "value": "y"}]);
+    let patch = serde_json::from_value(patch).unwrap();
+    assert_eq!(world.images.update(&ctx, image.id, patch).await.unwrap_err().status(), 403);
 }

@@ -7,6 +7,10 @@ use super::FormatError;
 const CLUSTER_BITS: std::ops::RangeInclusive<u32> = 9..=21;
 /// Largest disk that is taken: 64 TiB, in bytes.
 const MAX_VIRTUAL_SIZE: u64 = 64 << 40;
+/// Largest first-level table and reference count table, in bytes: QEMU's own bounds. It reads both
+/// into memory whole.
+const MAX_L1_TABLE: u64 = 32 << 20;
+const MAX_REFCOUNT_TABLE: u64 = 8 << 20;
 /// Incompatible feature bits that change how data is stored and that QEMU 7.2 reads: compression
 /// type (3) and extended L2 entries (4).
 const KNOWN_INCOMPATIBLE: u64 = (1 << 3) | (1 << 4);
@@ -116,13 +120,19 @@ fn check_tables(
             && offset >= cluster_size
             && offset.checked_add(bytes).is_some_and(|end| end <= length)
     };
+    if l1_entries * 8 > MAX_L1_TABLE {
+        return refuse("the qcow2 file's first-level table is larger than QEMU takes (32 MiB)");
+    }
     if !placed(fields.u64(40)?, l1_entries * 8) {
         return refuse(
             "the qcow2 file's first-level table lies outside of the file; the upload was cut short, or the file is damaged",
         );
     }
     let refcount_bytes = u64::from(fields.u32(56)?).saturating_mul(cluster_size);
-    if refcount_bytes == 0 || !placed(fields.u64(48)?, refcount_bytes.min(cluster_size)) {
+    if refcount_bytes == 0
+        || refcount_bytes > MAX_REFCOUNT_TABLE
+        || !placed(fields.u64(48)?, refcount_bytes)
+    {
         return refuse(
             "the qcow2 file's reference count table lies outside of the file; the upload was cut short, or the file is damaged",
         );
@@ -171,8 +181,10 @@ fn check_extensions(
     head_length: usize,
     cluster_size: u64,
 ) -> Result<(), FormatError> {
-    // All extensions stand within the first cluster.
-    let end = usize::try_from(cluster_size).unwrap_or(usize::MAX).min(head_length);
+    // All extensions stand within the first cluster, and within what was read of the file: a list
+    // that goes on beyond could hide what this check is for.
+    let cluster = usize::try_from(cluster_size).unwrap_or(usize::MAX);
+    let end = cluster.min(head_length);
     while offset + 8 <= end {
         let kind = fields.u32(offset)?;
         let bytes = fields.u32(offset + 4)? as usize;
@@ -197,6 +209,9 @@ fn check_extensions(
                 );
             }
         };
+    }
+    if end < cluster {
+        return refuse("the qcow2 file's header extensions are longer than is taken");
     }
     Ok(())
 }

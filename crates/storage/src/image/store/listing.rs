@@ -6,7 +6,7 @@ use database::Value;
 use service_kit::Filters;
 use service_kit::page::{Direction, MAX_LIMIT, PageRequest};
 
-use super::model::Image;
+use crate::image::model::Image;
 
 /// Page size where the caller names none, as in Glance.
 const DEFAULT_LIMIT: i64 = 25;

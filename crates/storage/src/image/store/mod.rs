@@ -1,12 +1,14 @@
 //! SQL of images and their members.
 
+pub mod listing;
+
 use std::collections::BTreeMap;
 
 use cloud_types::{ImageId, ProjectId, Timestamp};
 use database::{DatabaseError, Row, Tx, Value, params};
 
-use super::listing::Query;
 use super::model::Image;
+use listing::Query;
 
 const COLUMNS: &str = "id, owner, name, status, visibility, disk_format, container_format, size, \
      virtual_size, checksum, sha512, sha256, min_disk, min_ram, protected, hidden, properties, \
@@ -79,7 +81,8 @@ pub async fn update(tx: &mut Tx, image: &Image) -> Result<(), DatabaseError> {
         .execute(
             "UPDATE images SET name = $1, status = $2, visibility = $3, disk_format = $4,
                  container_format = $5, min_disk = $6, min_ram = $7, protected = $8, hidden = $9,
-                 properties = $10, tags = $11, updated_at = $12, generation = generation + 1
+                 properties = $10, tags = $11, updated_at = $12, owner = $15,
+                 generation = generation + 1
              WHERE id = $13 AND generation = $14",
             &params![
                 image.name,
@@ -95,7 +98,8 @@ pub async fn update(tx: &mut Tx, image: &Image) -> Result<(), DatabaseError> {
                 json(&image.tags),
                 tx.now(),
                 image.id,
-                image.generation
+                image.generation,
+                image.owner
             ],
         )
         .await?;
@@ -163,7 +167,8 @@ pub async fn finish_upload(
     let rows = tx
         .execute(
             "UPDATE images SET status = 'active', size = $1, virtual_size = $2, checksum = $3,
-                 sha512 = $4, sha256 = $5, upload_id = NULL, upload_seen = NULL, updated_at = $6,
+                 sha512 = $4, sha256 = $5, file = upload_id, upload_id = NULL,
+                 upload_seen = NULL, updated_at = $6,
                  generation = generation + 1
              WHERE id = $7 AND status = 'saving' AND upload_id = $8",
             &params![
@@ -181,7 +186,7 @@ pub async fn finish_upload(
     Ok(rows == 1)
 }
 
-/// The upload failed: the image may be uploaded again.
+/// The upload failed: the image may be uploaded again, and what was written is a leftover.
 pub async fn fail_upload(tx: &mut Tx, id: &ImageId, upload: &str) -> Result<(), DatabaseError> {
     tx.execute(
         "UPDATE images SET status = 'queued', upload_id = NULL, upload_seen = NULL,
@@ -190,18 +195,61 @@ pub async fn fail_upload(tx: &mut Tx, id: &ImageId, upload: &str) -> Result<(), 
         &params![tx.now(), id, upload],
     )
     .await?;
-    Ok(())
+    add_leftover(tx, upload).await
 }
 
-/// Returns images whose upload died to `queued`.
-pub async fn requeue_silent(tx: &mut Tx, before: Timestamp) -> Result<u64, DatabaseError> {
+/// Returns images whose upload died to `queued`; what was written of them is a leftover. From here
+/// on the dead upload, should it come back, finds that the image is not its own.
+pub async fn requeue_silent(tx: &mut Tx, before: Timestamp) -> Result<(), DatabaseError> {
+    tx.execute(
+        "INSERT INTO image_leftovers (file) SELECT upload_id FROM images
+         WHERE status = 'saving' AND upload_seen < $1 ON CONFLICT (file) DO NOTHING",
+        &params![before],
+    )
+    .await?;
     tx.execute(
         "UPDATE images SET status = 'queued', upload_id = NULL, upload_seen = NULL,
              updated_at = $1, generation = generation + 1
          WHERE status = 'saving' AND upload_seen < $2",
         &params![tx.now(), before],
     )
-    .await
+    .await?;
+    Ok(())
+}
+
+/// A file that no row stands for any more.
+pub async fn add_leftover(tx: &mut Tx, file: &str) -> Result<(), DatabaseError> {
+    tx.execute(
+        "INSERT INTO image_leftovers (file) VALUES ($1) ON CONFLICT (file) DO NOTHING",
+        &params![file],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Files to remove.
+pub async fn leftovers(tx: &mut Tx) -> Result<Vec<String>, DatabaseError> {
+    let rows = tx.query("SELECT file FROM image_leftovers ORDER BY file LIMIT 1000", &[]).await?;
+    rows.iter().map(|row| row.text("file")).collect()
+}
+
+/// The file is gone.
+pub async fn forget_leftover(tx: &mut Tx, file: &str) -> Result<(), DatabaseError> {
+    tx.execute("DELETE FROM image_leftovers WHERE file = $1", &params![file]).await?;
+    Ok(())
+}
+
+/// The name of a whole image's file. Each upload writes a file of its own name, so that one that
+/// was thought dead and comes back can never write over its successor's.
+pub async fn file_of(tx: &mut Tx, id: &ImageId) -> Result<Option<String>, DatabaseError> {
+    let row = tx
+        .query_opt(
+            "SELECT COALESCE(file, id) AS file FROM images
+             WHERE id = $1 AND status IN ('active', 'deactivated')",
+            &params![id],
+        )
+        .await?;
+    row.map(|row| row.text("file")).transpose()
 }
 
 /// Uploads under way.
@@ -210,29 +258,20 @@ pub async fn live_uploads(tx: &mut Tx) -> Result<Vec<String>, DatabaseError> {
     rows.iter().map(|row| row.text("upload_id")).collect()
 }
 
-pub async fn mark_deleted(tx: &mut Tx, image: &Image) -> Result<(), DatabaseError> {
+/// Removes an image with its members; its file, if it has one, is a leftover. An upload that is
+/// under way finds that the image is gone.
+pub async fn delete(tx: &mut Tx, image: &Image) -> Result<(), DatabaseError> {
+    if let Some(file) = file_of(tx, &image.id).await? {
+        add_leftover(tx, &file).await?;
+    }
     tx.execute("DELETE FROM image_members WHERE image_id = $1", &params![image.id]).await?;
     let rows = tx
         .execute(
-            "UPDATE images SET status = 'deleted', upload_id = NULL, updated_at = $1,
-                 generation = generation + 1
-             WHERE id = $2 AND generation = $3",
-            &params![tx.now(), image.id, image.generation],
+            "DELETE FROM images WHERE id = $1 AND generation = $2",
+            &params![image.id, image.generation],
         )
         .await?;
     tx.expect_one(rows, "image", image.id)
-}
-
-/// Images whose file may be removed.
-pub async fn deleted(tx: &mut Tx) -> Result<Vec<ImageId>, DatabaseError> {
-    let rows = tx.query("SELECT id FROM images WHERE status = 'deleted'", &[]).await?;
-    rows.iter().map(|row| row.parse("id")).collect()
-}
-
-/// Forgets an image whose file is gone.
-pub async fn purge(tx: &mut Tx, id: &ImageId) -> Result<(), DatabaseError> {
-    tx.execute("DELETE FROM images WHERE id = $1 AND status = 'deleted'", &params![id]).await?;
-    Ok(())
 }
 
 /// A project that an image is shared with.
