@@ -9,7 +9,8 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use cloud_types::{Fault, HostId, TestClock, Timestamp};
-use database::{BoxFuture, Database, DatabaseConfig, Origin, Tx};
+use database::test_support::TestDatabase;
+use database::{BoxFuture, Database, DatabaseConfig, MigrationSet, Origin, Tx};
 use host_documents::reports::{ReportSink, apply, get as report_of};
 use host_documents::{documents, hosts};
 use host_protocol::{
@@ -29,6 +30,55 @@ use crate::host::HostQueries;
 use crate::{Compute, Ratios};
 
 pub const START: Timestamp = Timestamp(1_700_000_000_000_000);
+
+/// On which database a test's cloud lives.
+#[derive(Clone, Copy, Debug)]
+pub enum On {
+    /// SQLite, in a file.
+    Sqlite,
+    /// PostgreSQL.
+    Postgres,
+}
+
+impl On {
+    /// A cloud there, with so many hosts.
+    pub async fn cloud(self, hosts: usize) -> Cloud {
+        let database = match self {
+            On::Sqlite => TestDatabase::sqlite(&MIGRATIONS).await,
+            On::Postgres => TestDatabase::postgres(&MIGRATIONS).await,
+        };
+        Cloud::over(database.db.clone(), database.clock.clone(), Some(database), hosts).await
+    }
+}
+
+/// Makes each test two: on a SQLite file, and on PostgreSQL.
+macro_rules! on_both {
+    ($(async fn $name:ident($on:ident: On) $body:block)*) => {
+        $(async fn $name($on: On) $body)*
+        mod sqlite {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(crate::test_support::On::Sqlite).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(crate::test_support::On::Postgres).await;
+            })*
+        }
+    };
+}
+pub(crate) use on_both;
+
+const MIGRATIONS: [MigrationSet; 6] = [
+    workflow_engine::MIGRATIONS,
+    service_kit::MIGRATIONS,
+    host_documents::MIGRATIONS,
+    network::MIGRATIONS,
+    storage::MIGRATIONS,
+    crate::MIGRATIONS,
+];
 
 /// How a host behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +150,7 @@ pub struct Cloud {
     pub image: String,
     pub network_id: String,
     _directory: tempfile::TempDir,
+    _database: Option<TestDatabase>,
 }
 
 /// An answer.
@@ -134,27 +185,29 @@ fn facts(name: &str) -> HostFacts {
 }
 
 impl Cloud {
-    /// A cloud with so many hosts, a flavor `1` (1 vCPU, 512 MiB, 1 GiB), a network and an image
-    /// of project `p1`.
+    /// A cloud in memory with so many hosts, a flavor `1` (1 vCPU, 512 MiB, 1 GiB), a network and
+    /// an image of project `p1`.
     pub async fn new(count: usize) -> Cloud {
         let clock = TestClock::at(START);
         let db =
             Database::open(&DatabaseConfig::SqliteMemory, Arc::new(clock.clone())).await.unwrap();
-        db.migrate(&[
-            workflow_engine::MIGRATIONS,
-            service_kit::MIGRATIONS,
-            host_documents::MIGRATIONS,
-            network::MIGRATIONS,
-            storage::MIGRATIONS,
-            crate::MIGRATIONS,
-        ])
-        .await
-        .unwrap();
+        db.migrate(&MIGRATIONS).await.unwrap();
+        Self::over(db, clock, None, count).await
+    }
+
+    async fn over(
+        db: Database,
+        clock: TestClock,
+        database: Option<TestDatabase>,
+        count: usize,
+    ) -> Cloud {
+        clock.set(START);
         let tokens = FixedTokens::default()
             .with("admin", Token::for_test("root", Some("ops"), &["admin"]))
             .with("member", Token::for_test("alice", Some("p1"), &["member"]))
             .with("reader", Token::for_test("bob", Some("p1"), &["reader"]))
-            .with("other", Token::for_test("eve", Some("p2"), &["member"]));
+            .with("other", Token::for_test("eve", Some("p2"), &["member"]))
+            .with("nobody", Token::for_test("nil", Some("p3"), &["stranger"]));
         let policy =
             Policy::new(&[crate::POLICY, network::POLICY, storage::image::POLICY]).unwrap();
         let config = KitConfig {
@@ -185,6 +238,7 @@ impl Cloud {
             image: String::new(),
             network_id: String::new(),
             _directory: directory,
+            _database: database,
         };
         cloud.register_quotas().await;
         for number in 1..=count {

@@ -4,11 +4,12 @@ use host_protocol::PowerState;
 use serde_json::{Value, json};
 use service_kit::Method;
 
-use crate::test_support::{Behaviour, Cloud, text};
+use crate::test_support::{Behaviour, On, on_both, text};
 
-#[tokio::test]
-async fn a_server_boots_stops_starts_restarts_and_goes() {
-    let cloud = Cloud::new(1).await;
+on_both! {
+
+async fn a_server_boots_stops_starts_restarts_and_goes(on: On) {
+    let cloud = on.cloud(1).await;
     let id = cloud.boot("web").await;
     let server = cloud.server(&id).await;
     assert_eq!(server["status"], "BUILD");
@@ -45,9 +46,8 @@ async fn a_server_boots_stops_starts_restarts_and_goes() {
     assert_eq!(cloud.ports().await, 0);
 }
 
-#[tokio::test]
-async fn every_action_is_recorded_with_its_request() {
-    let cloud = Cloud::new(1).await;
+async fn every_action_is_recorded_with_its_request(on: On) {
+    let cloud = on.cloud(1).await;
     let id = cloud.boot_settled("web").await;
     cloud.act(&id, json!({"os-stop": null})).await.expect(202);
     cloud.settle().await;
@@ -74,9 +74,8 @@ async fn every_action_is_recorded_with_its_request() {
     assert!(shown["instanceAction"]["events"][0].get("details").is_none(), "for operators only");
 }
 
-#[tokio::test]
-async fn a_guest_that_powers_itself_off_is_shutoff_and_stays_so() {
-    let cloud = Cloud::new(1).await;
+async fn a_guest_that_powers_itself_off_is_shutoff_and_stays_so(on: On) {
+    let cloud = on.cloud(1).await;
     let id = cloud.boot_settled("web").await;
     cloud.guest(&id, PowerState::Shutdown);
     cloud.settle().await;
@@ -91,9 +90,8 @@ async fn a_guest_that_powers_itself_off_is_shutoff_and_stays_so() {
     assert_eq!(cloud.server(&id).await["status"], "ACTIVE");
 }
 
-#[tokio::test]
-async fn a_guest_that_crashes_is_still_wanted() {
-    let cloud = Cloud::new(1).await;
+async fn a_guest_that_crashes_is_still_wanted(on: On) {
+    let cloud = on.cloud(1).await;
     let id = cloud.boot_settled("web").await;
     cloud.guest(&id, PowerState::Crashed);
     cloud.settle().await;
@@ -105,9 +103,8 @@ async fn a_guest_that_crashes_is_still_wanted() {
     assert_eq!(cloud.server_documents(&id).await[0].1.spec["power"], "running");
 }
 
-#[tokio::test]
-async fn a_host_that_gives_a_guest_up_leaves_it_in_error_and_a_hard_reboot_heals_it() {
-    let cloud = Cloud::new(1).await;
+async fn a_host_that_gives_a_guest_up_leaves_it_in_error_and_a_hard_reboot_heals_it(on: On) {
+    let cloud = on.cloud(1).await;
     let id = cloud.boot_settled("web").await;
     cloud.behave("host-1", Behaviour::Fails("disk_full", false));
     cloud.settle().await;
@@ -122,9 +119,8 @@ async fn a_host_that_gives_a_guest_up_leaves_it_in_error_and_a_hard_reboot_heals
     assert!(server.get("fault").is_none());
 }
 
-#[tokio::test]
-async fn another_host_is_tried_when_one_fails_and_the_record_says_so() {
-    let cloud = Cloud::new(2).await;
+async fn another_host_is_tried_when_one_fails_and_the_record_says_so(on: On) {
+    let cloud = on.cloud(2).await;
     cloud.behave("host-1", Behaviour::Fails("qemu_exited", false));
     cloud.behave("host-2", Behaviour::Fails("qemu_exited", false));
     let id = cloud.boot("web").await;
@@ -148,9 +144,8 @@ async fn another_host_is_tried_when_one_fails_and_the_record_says_so() {
     assert_eq!(cloud.claims().await, (1, Vec::new()));
 }
 
-#[tokio::test]
-async fn when_every_host_fails_the_fault_says_what_each_said_and_nothing_is_left() {
-    let cloud = Cloud::new(2).await;
+async fn when_every_host_fails_the_fault_says_what_each_said_and_nothing_is_left(on: On) {
+    let cloud = on.cloud(2).await;
     cloud.behave("host-1", Behaviour::Fails("qemu_exited", false));
     cloud.behave("host-2", Behaviour::Fails("qemu_exited", false));
     let id = cloud.boot_settled("web").await;
@@ -171,9 +166,8 @@ async fn when_every_host_fails_the_fault_says_what_each_said_and_nothing_is_left
     assert_eq!((cloud.ports().await, cloud.used("instances").await), (0, 0));
 }
 
-#[tokio::test]
-async fn a_host_that_keeps_trying_gets_a_minute() {
-    let cloud = Cloud::new(1).await;
+async fn a_host_that_keeps_trying_gets_a_minute(on: On) {
+    let cloud = on.cloud(1).await;
     cloud.behave("host-1", Behaviour::Fails("memory_short", true));
     let id = cloud.boot_settled("web").await;
     assert_eq!(cloud.server(&id).await["status"], "BUILD");
@@ -183,9 +177,8 @@ async fn a_host_that_keeps_trying_gets_a_minute() {
     assert_eq!(cloud.server(&id).await["status"], "ACTIVE");
 }
 
-#[tokio::test]
-async fn no_host_fits_names_the_filters_and_what_would_fit() {
-    let cloud = Cloud::new(2).await;
+async fn no_host_fits_names_the_filters_and_what_would_fit(on: On) {
+    let cloud = on.cloud(2).await;
     let flavor =
         json!({"flavor": {"id": "9", "name": "huge", "ram": 16384, "vcpus": 4, "disk": 10}});
     cloud.call(Method::POST, "/compute/v2.1/flavors", flavor, "admin").await.expect(200);
@@ -201,10 +194,9 @@ async fn no_host_fits_names_the_filters_and_what_would_fit() {
     assert!(message.contains("fits now: 2 vCPU, 8192 MiB of memory, 5 GiB of disk"), "{message}");
 }
 
-#[tokio::test]
-async fn deleting_a_server_that_is_being_built_ends_the_building() {
+async fn deleting_a_server_that_is_being_built_ends_the_building(on: On) {
     for rounds in 0..4 {
-        let cloud = Cloud::new(1).await;
+        let cloud = on.cloud(1).await;
         let id = cloud.boot("web").await;
         let engine = cloud.engine();
         for _ in 0..rounds {
@@ -224,9 +216,8 @@ async fn deleting_a_server_that_is_being_built_ends_the_building() {
     }
 }
 
-#[tokio::test]
-async fn a_server_on_a_silent_host_is_gone_for_its_owner_and_kept_until_the_host_says_so() {
-    let cloud = Cloud::new(1).await;
+async fn a_server_on_a_silent_host_is_gone_for_its_owner_and_kept_until_the_host_says_so(on: On) {
+    let cloud = on.cloud(1).await;
     let id = cloud.boot_settled("web").await;
     cloud.behave("host-1", Behaviour::Silent);
     cloud.pass(60).await;
@@ -243,9 +234,8 @@ async fn a_server_on_a_silent_host_is_gone_for_its_owner_and_kept_until_the_host
     assert_eq!(cloud.leftovers().await, []);
 }
 
-#[tokio::test]
-async fn a_stop_that_the_host_never_answers_is_taken_back() {
-    let cloud = Cloud::new(1).await;
+async fn a_stop_that_the_host_never_answers_is_taken_back(on: On) {
+    let cloud = on.cloud(1).await;
     let id = cloud.boot_settled("web").await;
     cloud.behave("host-1", Behaviour::Silent);
     cloud.act(&id, json!({"os-stop": null})).await.expect(202);
@@ -258,9 +248,8 @@ async fn a_stop_that_the_host_never_answers_is_taken_back() {
     assert_eq!(cloud.server_documents(&id).await[0].1.spec["power"], "running");
 }
 
-#[tokio::test]
-async fn many_servers_by_one_request_share_what_the_quota_allows() {
-    let cloud = Cloud::new(3).await;
+async fn many_servers_by_one_request_share_what_the_quota_allows(on: On) {
+    let cloud = on.cloud(3).await;
     let mut wish = cloud.wish("web");
     wish["server"]["min_count"] = json!(1);
     wish["server"]["max_count"] = json!("20");
@@ -277,9 +266,8 @@ async fn many_servers_by_one_request_share_what_the_quota_allows() {
     assert_eq!(cloud.claims().await, (10, Vec::new()));
 }
 
-#[tokio::test]
-async fn an_idempotency_key_makes_one_server() {
-    let cloud = Cloud::new(1).await;
+async fn an_idempotency_key_makes_one_server(on: On) {
+    let cloud = on.cloud(1).await;
     let wish = cloud.wish("web");
     let mut ids = Vec::new();
     for _ in 0..2 {
@@ -287,4 +275,6 @@ async fn an_idempotency_key_makes_one_server() {
     }
     assert_eq!(ids[0], ids[1]);
     assert_eq!(cloud.get("/servers").await["servers"].as_array().unwrap().len(), 1);
+}
+
 }

@@ -6,6 +6,8 @@ mod listing;
 mod metadata;
 mod one;
 mod tags;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use service_kit::{Access, Method, Path, Routes, Service};
