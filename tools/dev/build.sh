@@ -4,6 +4,11 @@
 # Cargo decides what is to be done; it takes a second when nothing changed. A build made by root earlier would
 # leave files that the person's own cargo cannot replace: they are handed over first.
 stage_build() {
+	if [ -n "${MERIDIAN_BINARY:-}" ]; then
+		[ -x "$BINARY" ] || { echo "MERIDIAN_BINARY is $BINARY, and there is no such program"; return 1; }
+		echo "using $BINARY"
+		return 0
+	fi
 	local cargo
 	cargo=$(find_cargo) || { echo "no cargo found"; return 1; }
 	cd "$REPO"

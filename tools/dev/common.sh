@@ -8,7 +8,8 @@ STATE=${MERIDIAN_STATE:-/var/lib/meridian-$(hash_of "$REPO" 8)}
 # Four hexadecimal digits: the longest device name made from it, PREFIX-xxxxxxxx, has 14 of 15 characters.
 PREFIX=m$(hash_of "$STATE" 4)
 NAMESPACE=$PREFIX-host
-BINARY=$REPO/target/release/meridian
+# Another build of the program can be tried: MERIDIAN_BINARY=target/debug/meridian ./dev up builds nothing.
+BINARY=$(realpath -m "${MERIDIAN_BINARY:-$REPO/target/release/meridian}")
 CLIENT=$STATE/client
 DEMO_KEY=$STATE/etc/demo-key
 
@@ -28,7 +29,8 @@ need_root() {
 	have sudo || die "'./dev $1' makes network devices and runs guests, so it needs root (and there is no sudo here)"
 	echo "./dev $1 makes network devices and runs guests: going on with sudo." >&2
 	local keep=()
-	[ -n "${MERIDIAN_STATE:-}" ] && keep=("MERIDIAN_STATE=$MERIDIAN_STATE")
+	[ -n "${MERIDIAN_STATE:-}" ] && keep+=("MERIDIAN_STATE=$MERIDIAN_STATE")
+	[ -n "${MERIDIAN_BINARY:-}" ] && keep+=("MERIDIAN_BINARY=$BINARY")
 	exec sudo "${keep[@]}" "$REPO/dev" "$@"
 }
 

@@ -23,9 +23,16 @@ qemu-system-x86_64 -accel tcg,thread=multi -cpu qemu64,+rdrand -machine q35 -m 1
 qemu=$!
 wait_until 180 "the guest" grep -q 'meridian-guest: ready' "$work/serial" || { tail "$work/serial"; fail "the guest did not come up"; }
 echo "ready after $(seconds $(($(now_ms) - began)))"
-expect "its file system grew to the disk" grep -q 'meridian-guest: ready' "$work/serial"
 printf '{"execute":"qmp_capabilities"}\n{"execute":"system_powerdown"}\n' | timeout 5 socat -t 5 - "UNIX-CONNECT:$work/qmp" >/dev/null || true
 ended() { ! kill -0 "$qemu" 2>/dev/null; }
 wait_until 60 "the guest to power off" ended || fail "the ACPI power button does nothing"
 qemu=
 expect "it powered itself off" grep -q 'meridian-guest: powering off' "$work/serial"
+
+step "what it left on its disk"
+qemu-img convert -O raw "$work/disk.qcow2" "$work/disk.raw"
+dd if="$work/disk.raw" of="$work/root.ext4" bs=1M skip=1 conv=sparse status=none
+blocks=$(dumpe2fs -h "$work/root.ext4" 2>/dev/null | sed -n 's/^Block count: *//p')
+expect "the file system grew to the disk ($blocks blocks of 4 KiB)" test "$blocks" -gt 260000
+expect "the file system is clean" e2fsck -fn "$work/root.ext4"
+expect "host keys were written to it" grep -q ssh-ed25519 "$work/serial"
