@@ -1,13 +1,13 @@
 //! The documents as the agent works with them: read into their types, by kind and id.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use host_protocol::{
     Document, DocumentKind, HostSpec, NeighbourSpec, NetworkSpec, OperationAction, OperationSpec,
     PortSpec, ServerSpec,
 };
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 use crate::store::StoredDocument;
 

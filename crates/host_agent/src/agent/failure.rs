@@ -1,9 +1,10 @@
 //! Why something could not be done for a server, in the words of a report, and whether trying
 //! again can help.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use host_protocol::ReportError;
+use tokio::time::Instant;
 
 use crate::edges::LinkError;
 use crate::hypervisor::HypervisorError;

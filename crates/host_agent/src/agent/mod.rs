@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use host_protocol::{Document, DocumentKind, HostAnswer, HostQuery, ReportError, ReportState};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -44,6 +44,10 @@ pub use shared::{AgentConfig, Edges, UID_SLOTS};
 
 /// How long to wait before the machine is asked again what runs on it.
 const ADOPT_RETRY: Duration = Duration::from_secs(2);
+
+/// What ending a guest may take beyond the power button's grace, and how often it is looked at.
+const END_MARGIN: Duration = Duration::from_secs(30);
+const END_LOOK: Duration = Duration::from_millis(50);
 
 /// Why an agent cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +110,7 @@ impl Agent {
             switch_version: Mutex::default(),
             running: Mutex::default(),
             inboxes: Mutex::default(),
+            ending: watch::Sender::new(false),
             tasks: TaskTracker::new(),
             shutdown,
         });
@@ -180,6 +185,31 @@ impl Agent {
                 shared.shutdown.clone(),
             ),
         );
+    }
+
+    /// Ends every guest in an orderly way, because the machine goes down, and returns when none
+    /// runs (or too long after the grace). Their documents stay, nothing is reported, and the
+    /// next agent starts them again.
+    pub async fn end_guests(&self) {
+        let shared = &self.shared;
+        shared.ending.send_replace(true);
+        let inboxes: Vec<_> = lock(&shared.inboxes).values().cloned().collect();
+        for inbox in inboxes {
+            inbox.version.send_modify(|version| *version += 1);
+            inbox.wake.notify_one();
+        }
+        let deadline = tokio::time::Instant::now() + plan::GRACE + END_MARGIN;
+        loop {
+            let left: Vec<String> = lock(&shared.running).iter().cloned().collect();
+            if left.is_empty() {
+                return;
+            }
+            if tokio::time::Instant::now() > deadline {
+                tracing::error!(servers = ?left, "guests are left running");
+                return;
+            }
+            tokio::time::sleep(END_LOOK).await;
+        }
     }
 
     /// Waits for every task to end after the shutdown. Guests go on.

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use host_protocol::{
     DesiredPower, DocumentKind, OperationAction, OperationSpec, PowerState, ReportError,
     ReportState, ServerFacts, ServerSpec,
 };
+use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::documents::Wanted;
@@ -180,7 +181,10 @@ impl ServerTask {
         let wish = Wish {
             known: wanted.known,
             tombstone: wanted.tombstone,
-            power: spec.map_or(DesiredPower::Stopped, |spec| spec.power),
+            power: match spec {
+                Some(spec) if !self.ending() => spec.power,
+                _ => DesiredPower::Stopped,
+            },
         };
         let mut next = Next::Again;
         for action in plan(wish, self.world()) {
@@ -199,6 +203,11 @@ impl ServerTask {
             };
         }
         next
+    }
+
+    /// The machine is going down.
+    fn ending(&self) -> bool {
+        *self.shared.ending.borrow()
     }
 
     fn world(&self) -> World {
@@ -221,7 +230,13 @@ impl ServerTask {
         match action {
             Action::Start => {
                 let spec = wanted.spec.as_ref().ok_or(Stopped::Superseded)?;
-                let seen = self.start(wanted, spec).await?;
+                let seen = match self.start(wanted, spec).await {
+                    Ok(seen) => seen,
+                    Err(stopped) => {
+                        self.set_guest(None);
+                        return Err(stopped);
+                    }
+                };
                 self.set_guest(Some((guest_of(seen.power), seen.incarnation)));
                 self.crashed = false;
                 self.failure = None;
@@ -299,6 +314,9 @@ impl ServerTask {
         state: ReportState,
         error: Option<ReportError>,
     ) {
+        if self.ending() && state != ReportState::Gone {
+            return;
+        }
         let power_state = match self.guest {
             Some((Guest::Running, _)) => PowerState::Running,
             Some((Guest::Paused, _)) => PowerState::Paused,

@@ -109,6 +109,8 @@ pub struct Shared {
     pub running: Mutex<HashSet<String>>,
     /// Server tasks by server.
     pub inboxes: Mutex<HashMap<String, Arc<Inbox>>>,
+    /// The machine is going down: guests end, and their documents stay as they are.
+    pub ending: watch::Sender<bool>,
     /// Every task.
     pub tasks: TaskTracker,
     /// Ends them.

@@ -2,9 +2,10 @@
 //! the process stops when the document changes meanwhile; the ports are made by the network's
 //! task at the same time.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use host_protocol::{ReportState, ServerSpec};
+use tokio::time::Instant;
 
 use super::documents::Wanted;
 use super::failure::Failure;
@@ -63,7 +64,7 @@ impl ServerTask {
             .servers
             .get(&self.id)
             .is_some_and(|now| now.generation == wanted.generation);
-        if !current {
+        if !current || *self.shared.ending.borrow() {
             return Err(Stopped::Superseded);
         }
         let prepared = tokio::select! {
@@ -77,6 +78,7 @@ impl ServerTask {
         self.memory.incarnation += 1;
         self.memory.powered_off_generation = None;
         self.keep_memory().await?;
+        self.shared.set_running(&self.id, true);
         let mut nics = Vec::new();
         for port in &prepared.ports {
             nics.push(GuestNic {
