@@ -65,7 +65,9 @@ impl Default for IdentityConfig {
         IdentityConfig {
             token_lifetime: Duration::from_secs(3600),
             hashing: HashParams::default(),
-            hashing_workers: std::thread::available_parallelism().map_or(2, usize::from),
+            // One core stays free for everything else while a flood of logins is hashed.
+            hashing_workers: std::thread::available_parallelism()
+                .map_or(1, |cores| cores.get().saturating_sub(1).max(1)),
             hashing_queue: 128,
         }
     }

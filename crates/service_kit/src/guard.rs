@@ -101,6 +101,9 @@ async fn admit(
         let caller =
             token.project.as_ref().map_or(token.user_id.as_str(), |project| project.id.as_str());
         guard.limiter.take(caller, now)?;
+        if is_mutating(request.method()) && route.access != Access::Public {
+            kit.verifier.may_write()?;
+        }
     }
     if let (Access::Rule(rule), Some(token)) = (route.access, &token)
         && !kit.policy.could_allow(rule, token)

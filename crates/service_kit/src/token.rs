@@ -118,6 +118,15 @@ pub trait TokenVerifier: Send + Sync + 'static {
     /// 401 when it is malformed, forged, expired or revoked; 503 when revocations have not been
     /// heard of for too long to be sure.
     fn verify(&self, text: &str, now: Timestamp) -> Result<Arc<Token>, Fault>;
+
+    /// Whether tokens may be used to change something: asked before every mutating request. A
+    /// process that has not heard of revocations for a while serves reads only.
+    ///
+    /// # Errors
+    /// 503 when it has not.
+    fn may_write(&self) -> Result<(), Fault> {
+        Ok(())
+    }
 }
 
 /// A verifier for tests: a fixed table of token texts.

@@ -3,9 +3,8 @@
 //! by a hash of the text; expiry and revocation are looked at every time.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use cloud_types::{Fault, Timestamp};
@@ -26,8 +25,9 @@ pub(crate) const ROLES_CHANNEL: &str = "identity_roles";
 pub(crate) const REVOCATIONS_CHANNEL: &str = "identity_revocations";
 /// Everything is read again this often even without a notification, which is only a hint.
 const RELOAD_EVERY: Duration = Duration::from_secs(20);
-/// A process that has not heard of revocations for this long refuses tokens rather than honour a
-/// revoked one.
+/// A process that has not heard of revocations for this long serves reads only.
+const READ_ONLY_AFTER: Duration = Duration::from_secs(60);
+/// And after this long refuses tokens rather than honour a revoked one.
 const REFUSE_AFTER: Duration = Duration::from_secs(15 * 60);
 /// Checked tokens remembered; each takes about 1 KiB.
 const CACHE_ENTRIES: usize = 8192;
@@ -45,8 +45,9 @@ pub struct Tokens {
     roles: ArcSwap<RoleDirectory>,
     revocations: RwLock<Revocations>,
     cache: Mutex<HashMap<[u8; 32], Checked>>,
-    /// When the database last answered; zero until [`Tokens::run`] follows it.
-    fresh_at: AtomicI64,
+    /// When the database last told all; `None` until [`Tokens::run`] follows it. Measured on the
+    /// monotonic clock, so that a jump of the wall clock refuses nobody.
+    heard_at: Mutex<Option<Instant>>,
 }
 
 /// Why tokens cannot be verified at all.
@@ -72,7 +73,7 @@ impl Tokens {
             roles: ArcSwap::default(),
             revocations: RwLock::default(),
             cache: Mutex::default(),
-            fresh_at: AtomicI64::new(0),
+            heard_at: Mutex::new(None),
         });
         tokens.reload().await?;
         Ok(tokens)
@@ -84,7 +85,10 @@ impl Tokens {
         let mut revocations = self.db.subscribe(REVOCATIONS_CHANNEL);
         loop {
             match self.reload().await {
-                Ok(()) => self.fresh_at.store(self.db.clock().now().0, Ordering::Release),
+                Ok(()) => {
+                    let mut heard_at = self.heard_at.lock().unwrap_or_else(PoisonError::into_inner);
+                    *heard_at = Some(Instant::now());
+                }
                 Err(error) => tracing::warn!(%error, "revocations could not be read"),
             }
             // A revocation is applied by its id; all else is read again.
@@ -170,8 +174,7 @@ impl Tokens {
         now: Timestamp,
     ) -> Result<(Arc<Claims>, Arc<Token>), Fault> {
         let refused = || Fault::unauthorized("The request you have made requires authentication.");
-        let fresh_at = self.fresh_at.load(Ordering::Acquire);
-        if fresh_at != 0 && now.since(Timestamp(fresh_at)) > REFUSE_AFTER {
+        if self.freshness() == Freshness::Unknown {
             return Err(Fault::unavailable(
                 "Tokens cannot be checked: this server has not been able to learn of revoked \
                  tokens for a quarter of an hour. Try another server, or later.",
@@ -190,6 +193,11 @@ impl Tokens {
             return Err(refused());
         }
         Ok((claims, token))
+    }
+
+    fn freshness(&self) -> Freshness {
+        let heard_at = *self.heard_at.lock().unwrap_or_else(PoisonError::into_inner);
+        heard_at.map_or(Freshness::Fresh, |at| freshness(at.elapsed()))
     }
 
     fn checked(&self, text: &str) -> Option<(Arc<Claims>, Arc<Token>)> {
@@ -232,6 +240,33 @@ impl TokenVerifier for Tokens {
     fn verify(&self, text: &str, now: Timestamp) -> Result<Arc<Token>, Fault> {
         self.check(text, now).map(|(_, token)| token)
     }
+
+    fn may_write(&self) -> Result<(), Fault> {
+        match self.freshness() {
+            Freshness::Fresh => Ok(()),
+            Freshness::Stale | Freshness::Unknown => Err(Fault::unavailable(
+                "This server has not been able to learn of revoked tokens for a minute, so it \
+                 answers questions only. Nothing was changed. Try another server, or later.",
+            )
+            .retry_after(10)),
+        }
+    }
+}
+
+/// How far what is known of revocations can be relied upon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Freshness {
+    Fresh,
+    Stale,
+    Unknown,
+}
+
+fn freshness(age: Duration) -> Freshness {
+    match age {
+        age if age <= READ_ONLY_AFTER => Freshness::Fresh,
+        age if age <= REFUSE_AFTER => Freshness::Stale,
+        _ => Freshness::Unknown,
+    }
 }
 
 fn as_token(claims: &Claims, roles: &RoleDirectory) -> Token {
@@ -259,5 +294,29 @@ fn as_token(claims: &Claims, roles: &RoleDirectory) -> Token {
         issued_at: claims.issued_at,
         expires_at: claims.expires_at,
         audit_ids,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_known_ages_into_reads_only_and_then_into_nothing() {
+        assert_eq!(freshness(Duration::from_secs(60)), Freshness::Fresh);
+        assert_eq!(freshness(Duration::from_secs(61)), Freshness::Stale);
+        assert_eq!(freshness(Duration::from_secs(901)), Freshness::Unknown);
+        let place = database::test_support::TestDatabase::sqlite(&[crate::MIGRATIONS]).await;
+        let tokens = Tokens::open(&place.db, &KeySource::Ephemeral).await.unwrap();
+        let status = |result: Result<(), Fault>| result.map_err(|fault| fault.status());
+        let ask = || tokens.check("x", Timestamp(0)).map(|_| ()).map_err(|fault| fault.status());
+        assert_eq!((status(tokens.may_write()), ask()), (Ok(()), Err(401)));
+        for (age, write, read) in [(10, Ok(()), 401), (100, Err(503), 401), (1000, Err(503), 503)] {
+            let Some(at) = Instant::now().checked_sub(Duration::from_secs(age)) else {
+                continue; // The machine has just been started.
+            };
+            *tokens.heard_at.lock().unwrap() = Some(at);
+            assert_eq!((status(tokens.may_write()), ask()), (write, Err(read)), "{age} s");
+        }
     }
 }
