@@ -12,6 +12,8 @@
 mod backoff;
 pub mod enrol;
 mod http;
+#[cfg(test)]
+mod http_tests;
 pub mod outbox;
 pub mod stream;
 #[cfg(test)]
