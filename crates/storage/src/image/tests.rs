@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cloud_types::{Fault, ImageId, ProjectId, TestClock, Timestamp};
-use database::{Database, DatabaseConfig};
+use database::Database;
+use database::test_support::TestDatabase;
 use futures::{StreamExt, TryStreamExt};
 use serde_json::{Map, Value, json};
 use service_kit::{Ctx, Filters, FixedTokens, Kit, KitConfig, Policy, Service, Token};
@@ -50,21 +51,34 @@ struct World {
     policy: Arc<Policy>,
     directory: tempfile::TempDir,
     clock: TestClock,
+    _test: TestDatabase,
 }
 
 impl World {
-    async fn new() -> Self {
-        let clock = TestClock::at(Timestamp(1_700_000_000_000_000));
-        let shared = Arc::new(clock.clone());
-        let db = Database::open(&DatabaseConfig::SqliteMemory, shared).await.unwrap();
-        db.migrate(&[service_kit::MIGRATIONS, crate::MIGRATIONS]).await.unwrap();
+    async fn on_sqlite() -> Self {
+        Self::on(TestDatabase::sqlite(&[service_kit::MIGRATIONS, crate::MIGRATIONS]).await)
+    }
+
+    async fn on_postgres() -> Self {
+        Self::on(TestDatabase::postgres(&[service_kit::MIGRATIONS, crate::MIGRATIONS]).await)
+    }
+
+    fn on(test: TestDatabase) -> Self {
+        let (db, clock) = (test.db.clone(), test.clock.clone());
         let policy = Policy::new(&[super::POLICY]).unwrap();
         let verifier = Arc::new(FixedTokens::default());
         let kit = Kit::new(db.clone(), policy, verifier, KitConfig::default());
         let directory = tempfile::tempdir().unwrap();
         let files = FileStore::open(directory.path()).unwrap();
         let policy = kit.policy.clone();
-        World { db, images: Images::new(kit, Arc::new(files)), policy, directory, clock }
+        World {
+            db,
+            images: Images::new(kit, Arc::new(files)),
+            policy,
+            directory,
+            clock,
+            _test: test,
+        }
     }
 
     fn ctx(&self, project: &str, role: &str) -> Ctx {
@@ -102,9 +116,27 @@ fn raw() -> Value {
     json!({"name": "disk", "disk_format": "raw", "container_format": "bare"})
 }
 
-#[tokio::test]
-async fn a_file_is_taken_in_whole_and_read_back() {
-    let world = World::new().await;
+/// Makes each test two: on a SQLite file, and on PostgreSQL.
+macro_rules! on_both {
+    ($(async fn $name:ident($world:ident: World) $body:block)*) => {
+        $(async fn $name($world: World) $body)*
+        mod sqlite {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(super::World::on_sqlite().await).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(super::World::on_postgres().await).await;
+            })*
+        }
+    };
+}
+
+on_both! {
+async fn a_file_is_taken_in_whole_and_read_back(world: World) {
     let image = world.create("p1", raw()).await;
     world.upload(&image, b"bytes of a disk").await.unwrap();
     let ctx = world.ctx("p1", "member");
@@ -115,9 +147,7 @@ async fn a_file_is_taken_in_whole_and_read_back() {
     assert_eq!(image.sha256.unwrap(), hex::encode(sha2::Sha256::digest(b"bytes of a disk")));
 }
 
-#[tokio::test]
-async fn a_file_of_another_format_leaves_the_image_queued_and_nothing_behind() {
-    let world = World::new().await;
+async fn a_file_of_another_format_leaves_the_image_queued_and_nothing_behind(world: World) {
     let image = world.create("p1", raw()).await;
     let fault = world.upload(&image, b"QFI\xfb and so on").await.unwrap_err();
     assert_eq!(fault.status(), 400);
@@ -128,9 +158,7 @@ async fn a_file_of_another_format_leaves_the_image_queued_and_nothing_behind() {
     assert_eq!(world.upload(&image, b"again").await.unwrap_err().status(), 409);
 }
 
-#[tokio::test]
-async fn an_upload_that_stops_half_way_can_be_made_again() {
-    let world = World::new().await;
+async fn an_upload_that_stops_half_way_can_be_made_again(world: World) {
     let image = world.create("p1", raw()).await;
     let body = futures::stream::iter([
         Ok(Bytes::from_static(b"half")),
@@ -142,9 +170,7 @@ async fn an_upload_that_stops_half_way_can_be_made_again() {
     assert!(world.files().is_empty());
 }
 
-#[tokio::test]
-async fn an_upload_whose_process_died_is_swept_up() {
-    let world = World::new().await;
+async fn an_upload_whose_process_died_is_swept_up(world: World) {
     let image = world.create("p1", raw()).await;
     // A body that never ends, dropped in the middle: no code of the upload runs after it.
     let ctx = world.ctx("p1", "member");
@@ -167,9 +193,7 @@ async fn an_upload_whose_process_died_is_swept_up() {
     assert!(world.files().is_empty());
 }
 
-#[tokio::test]
-async fn others_see_only_what_they_may() {
-    let world = World::new().await;
+async fn others_see_only_what_they_may(world: World) {
     let private = world.create("p1", json!({"visibility": "private"})).await;
     let community = world.create("p1", json!({"visibility": "community"})).await;
     let shared = world.create("p1", json!({})).await;
@@ -196,9 +220,7 @@ async fn others_see_only_what_they_may() {
     assert_eq!(world.images.delete(&other, shared.id).await.unwrap_err().status(), 403);
 }
 
-#[tokio::test]
-async fn only_an_administrator_makes_an_image_public() {
-    let world = World::new().await;
+async fn only_an_administrator_makes_an_image_public(world: World) {
     let attributes = json!({"visibility": "public"}).as_object().unwrap().clone();
     let member = world.ctx("p1", "member");
     let fault = world.images.create(&member, attributes.clone()).await.unwrap_err();
@@ -208,9 +230,7 @@ async fn only_an_administrator_makes_an_image_public() {
     assert!(world.images.create(&world.ctx("p1", "admin"), attributes).await.is_ok());
 }
 
-#[tokio::test]
-async fn pages_follow_one_another_without_gap_or_repetition() {
-    let world = World::new().await;
+async fn pages_follow_one_another_without_gap_or_repetition(world: World) {
     for number in 0..7 {
         world.create("p1", json!({"name": format!("n{}", number % 3)})).await;
     }
@@ -232,9 +252,7 @@ async fn pages_follow_one_another_without_gap_or_repetition() {
     assert_eq!(seen.len(), 7);
 }
 
-#[tokio::test]
-async fn deleting_removes_row_and_file_unless_protected() {
-    let world = World::new().await;
+async fn deleting_removes_row_and_file_unless_protected(world: World) {
     let image = world.create("p1", raw()).await;
     world.upload(&image, b"bytes").await.unwrap();
     let ctx = world.ctx("p1", "member");
@@ -250,9 +268,7 @@ async fn deleting_removes_row_and_file_unless_protected() {
     assert!(world.files().is_empty());
 }
 
-#[tokio::test]
-async fn an_upload_that_comes_back_from_the_dead_cannot_write_over_its_successor() {
-    let world = World::new().await;
+async fn an_upload_that_comes_back_from_the_dead_cannot_write_over_its_successor(world: World) {
     let image = world.create("p1", raw()).await;
     let ctx = world.ctx("p1", "member");
     let (send, receive) = futures::channel::mpsc::unbounded::<Result<Bytes, std::io::Error>>();
@@ -280,9 +296,7 @@ async fn an_upload_that_comes_back_from_the_dead_cannot_write_over_its_successor
     assert_eq!(world.files().len(), 1, "and left nothing behind");
 }
 
-#[tokio::test]
-async fn a_project_has_room_for_so_many_images_and_bytes() {
-    let world = World::new().await;
+async fn a_project_has_room_for_so_many_images_and_bytes(world: World) {
     let project: ProjectId = "p1".parse().unwrap();
     let limit = async |resource: &'static str, limit: i64| {
         let project = project.clone();
@@ -316,9 +330,7 @@ async fn a_project_has_room_for_so_many_images_and_bytes() {
     assert_eq!(usage.iter().map(|one| one.in_use).collect::<Vec<_>>(), [1, 1]);
 }
 
-#[tokio::test]
-async fn an_administrator_gives_an_image_away() {
-    let world = World::new().await;
+async fn an_administrator_gives_an_image_away(world: World) {
     let image = world.create("p1", raw()).await;
     let give = |to: &str| {
         serde_json::from_value(json!([{"op": "replace", "path": "/owner", "value": to}])).unwrap()
@@ -334,9 +346,7 @@ async fn an_administrator_gives_an_image_away() {
     assert_eq!(usage[0].in_use, 0);
 }
 
-#[tokio::test]
-async fn names_that_the_service_keeps_are_refused() {
-    let world = World::new().await;
+async fn names_that_the_service_keeps_are_refused(world: World) {
     let ctx = world.ctx("p1", "member");
     let attributes = json!({"os_glance_x": "y"}).as_object().unwrap().clone();
     assert_eq!(world.images.create(&ctx, attributes).await.unwrap_err().status(), 403);
@@ -344,4 +354,5 @@ async fn names_that_the_service_keeps_are_refused() {
     let patch = json!([{"op": "add", "path": "/os_glance_x", "value": "y"}]);
     let patch = serde_json::from_value(patch).unwrap();
     assert_eq!(world.images.update(&ctx, image.id, patch).await.unwrap_err().status(), 403);
+}
 }

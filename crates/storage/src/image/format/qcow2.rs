@@ -168,7 +168,7 @@ fn check_features(fields: &Fields<'_>) -> Result<usize, FormatError> {
         return refuse("the qcow2 file's reference counts are wider than the format allows");
     }
     let header_length = fields.u32(100)?;
-    if header_length < 104 || header_length > 4096 || !header_length.is_multiple_of(8) {
+    if !(104..=4096).contains(&header_length) || !header_length.is_multiple_of(8) {
         return refuse(format!("a qcow2 header of {header_length} bytes is not possible"));
     }
     Ok(header_length as usize)
@@ -269,6 +269,8 @@ mod tests {
             (with(36, &0u32.to_be_bytes()), "too short"),
             (with(40, &(1u64 << 40).to_be_bytes()), "outside"),
             (with(48, &(1u64 << 40).to_be_bytes()), "outside"),
+            (with(56, &u32::MAX.to_be_bytes()), "outside"),
+            (with(36, &u32::MAX.to_be_bytes()), "larger than QEMU takes"),
             (with(72, &1u64.to_be_bytes()), "not closed"),
             (with(72, &2u64.to_be_bytes()), "damaged"),
             (with(72, &4u64.to_be_bytes()), "another file"),
@@ -289,6 +291,16 @@ mod tests {
         head[108..112].copy_from_slice(&8u32.to_be_bytes());
         head[120..124].copy_from_slice(&EXTENSION_EXTERNAL_DATA.to_be_bytes());
         assert!(parse_qcow2(&head, LENGTH).unwrap_err().to_string().contains("external data"));
+    }
+
+    #[test]
+    fn a_list_of_extensions_that_does_not_end_is_refused() {
+        // Extensions of no known kind up to the end of what is looked at.
+        let mut head = healthy();
+        for offset in (104..512).step_by(8) {
+            head[offset..offset + 4].copy_from_slice(&0xfeed_beefu32.to_be_bytes());
+        }
+        assert!(parse_qcow2(&head, LENGTH).unwrap_err().to_string().contains("longer"));
     }
 
     proptest! {
