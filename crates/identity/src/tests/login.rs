@@ -13,6 +13,7 @@ on_both!(
     a_revoked_token_is_dead_at_once_and_others_live,
     another_process_hears_of_a_revocation,
     no_route_but_the_public_ones_answers_without_a_token_or_right,
+    nothing_that_is_sent_makes_an_error_of_ours,
 );
 
 async fn clients_discover_the_version(cloud: Cloud) {
@@ -203,4 +204,56 @@ async fn no_route_but_the_public_ones_answers_without_a_token_or_right(cloud: Cl
         cloud.call("forged", method, &path, Value::Null).await.expect(401);
     }
     assert!(refused > 60, "{refused}");
+}
+
+async fn nothing_that_is_sent_makes_an_error_of_ours(cloud: Cloud) {
+    let deep = format!("{}1{}", "[".repeat(500), "]".repeat(500));
+    let mut bodies = vec![
+        String::new(),
+        "{".into(),
+        "null".into(),
+        "[]".into(),
+        "\"\\u0000\"".into(),
+        "{\"auth\": {\"identity\": null}}".into(),
+        deep,
+        "\u{feff}{}".into(),
+    ];
+    for kind in ["user", "project", "domain", "role", "group", "region", "service", "endpoint"] {
+        for value in [
+            json!(null),
+            json!(7),
+            json!({}),
+            json!({"name": "x\u{0}y"}),
+            json!({"name": {"a": [null]}, "enabled": "x", "description": 5}),
+            json!({"name": "n", "domain_id": "../..", "parent_id": "é", "id": "\u{202e}"}),
+            json!({"name": "n", "options": [], "tags": [7], "type": null, "interface": "x"}),
+        ] {
+            bodies.push(json!({kind: value}).to_string());
+        }
+    }
+    let admin = cloud.admin().await;
+    for route in cloud.app.table() {
+        if route.path.ends_with("/auth/tokens") && route.method == "DELETE" {
+            continue;
+        }
+        for id in ["x", "%00", "%ff", "..%2f..", "%F0%9F%92%A9", &"a".repeat(300)] {
+            let mut path = String::new();
+            for part in route.path.split('/').skip(1) {
+                path.push('/');
+                path.push_str(if part.starts_with('{') { id } else { part });
+            }
+            for query in ["", "?limit=-1&marker=%00", "?name__icontains=%25&enabled=&effective"] {
+                let answer = cloud.raw(&admin, route.method.as_str(), &path, query, "{}").await;
+                assert!(answer < 500, "{} {path}{query}: {answer}", route.method);
+            }
+            if route.method == "GET" || id != "x" {
+                continue;
+            }
+            for body in &bodies {
+                let answer = cloud.raw(&admin, route.method.as_str(), &path, "", body).await;
+                assert!(answer < 500, "{} {path} {body}: {answer}", route.method);
+            }
+        }
+    }
+    assert!(cloud.is_good(&admin).await);
 }
