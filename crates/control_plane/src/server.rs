@@ -45,7 +45,9 @@ pub async fn migrate(db: &Database) -> Result<()> {
     db.migrate(MIGRATIONS).await.context("migrating the database")?;
     db.transact(&Origin::system("start"), |tx| {
         Box::pin(async move {
-            for defaults in [network::QUOTA_DEFAULTS, compute::QUOTA_DEFAULTS] {
+            for defaults in
+                [network::QUOTA_DEFAULTS, storage::image::QUOTA_DEFAULTS, compute::QUOTA_DEFAULTS]
+            {
                 service_kit::quota::register(tx, defaults).await?;
             }
             Ok::<_, DatabaseError>(())
