@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
 use tracing::debug;
 
@@ -57,6 +57,9 @@ pub struct PortStatus {
 pub struct OvsDb {
     connection: Connection,
     replica: watch::Receiver<Arc<Replica>>,
+    /// Held from looking at the replica until it shows the change: two callers must not both see
+    /// that something is missing and add it.
+    deciding: Mutex<()>,
 }
 
 impl OvsDb {
@@ -92,7 +95,7 @@ impl OvsDb {
             }
             debug!("the replica of the switch's configuration has ended");
         });
-        Ok(Self { connection, replica: receiver })
+        Ok(Self { connection, replica: receiver, deciding: Mutex::new(()) })
     }
 
     /// The connection below, for what is not offered here.
@@ -149,20 +152,12 @@ impl OvsDb {
 
     /// Makes a bridge as it should be, or changes an existing one to that, and waits until the switch has it.
     pub async fn ensure_bridge(&self, spec: &BridgeSpec) -> Result<(), OvsdbError> {
-        let replica = self.replica.borrow().clone();
-        match bridge::ensure_bridge(&replica, spec)? {
-            operations if operations.is_empty() => Ok(()),
-            operations => self.change(operations).await,
-        }
+        self.decide(|replica| bridge::ensure_bridge(replica, spec).map(changes_only)).await
     }
 
     /// Removes a bridge with its ports, and waits until the switch has done so.
     pub async fn remove_bridge(&self, name: &str) -> Result<(), OvsdbError> {
-        let replica = self.replica.borrow().clone();
-        match bridge::remove_bridge(&replica, name)? {
-            operations if operations.is_empty() => Ok(()),
-            operations => self.change(operations).await,
-        }
+        self.decide(|replica| bridge::remove_bridge(replica, name).map(changes_only)).await
     }
 
     /// Adds or corrects ports and removes others of a bridge, in one transaction, waits until the
@@ -173,15 +168,17 @@ impl OvsDb {
         wanted: &[PortSpec],
         remove: &[String],
     ) -> Result<Vec<PortStatus>, OvsdbError> {
-        let replica = self.replica.borrow().clone();
-        let operations = bridge::set_ports(&replica, bridge, wanted, remove)?;
-        let found: BTreeMap<String, PortStatus> =
-            replica.ports(bridge).into_iter().map(|p| (p.name.clone(), p)).collect();
-        let unready = |port: &PortSpec| found.get(&port.name).is_none_or(|p| p.ofport.is_none());
-        // A port without a number may have been waiting for its device: have the switch look again.
-        if !operations.is_empty() || wanted.iter().any(unready) {
-            self.change(operations).await?;
-        }
+        self.decide(|replica| {
+            let operations = bridge::set_ports(replica, bridge, wanted, remove)?;
+            let found: BTreeMap<String, PortStatus> =
+                replica.ports(bridge).into_iter().map(|p| (p.name.clone(), p)).collect();
+            let unready =
+                |port: &PortSpec| found.get(&port.name).is_none_or(|p| p.ofport.is_none());
+            // A port without a number may have been waiting for its device: have the switch look again.
+            let look = !operations.is_empty() || wanted.iter().any(unready);
+            Ok(look.then_some(operations))
+        })
+        .await?;
         let mut found: BTreeMap<String, PortStatus> =
             self.ports(bridge).into_iter().map(|p| (p.name.clone(), p)).collect();
         let gone = |name: &str| {
@@ -193,35 +190,59 @@ impl OvsDb {
     }
 
     /// Commits operations and waits until the switch has acted on them.
-    pub async fn change(&self, mut operations: Vec<Operation>) -> Result<(), OvsdbError> {
-        let root = self.replica.borrow().root().map(|(id, _)| id);
+    pub async fn change(&self, operations: Vec<Operation>) -> Result<(), OvsdbError> {
+        self.decide(|_| Ok(Some(operations))).await
+    }
+
+    /// Commits what `decision` makes of the replica, if anything, and waits until the switch has
+    /// acted on it.
+    async fn decide(
+        &self,
+        decision: impl FnOnce(&Replica) -> Result<Option<Vec<Operation>>, OvsdbError>,
+    ) -> Result<(), OvsdbError> {
+        let deciding = self.deciding.lock().await;
+        let mut replica = self.replica.clone();
+        let now = replica.borrow().clone();
+        let Some(mut operations) = decision(&now)? else { return Ok(()) };
+        let root = now.root().map(|(id, _)| id);
+        drop(now);
         let root =
             root.ok_or_else(|| OvsdbError::Missing("the Open_vSwitch row has gone".into()))?;
         let here = [Condition::row(root)];
-        operations.push(Operation::mutate(
-            DATABASE,
-            &here,
-            &[Mutation::new("next_cfg", Mutator::Add, 1)],
-        ));
+        let raise = Mutation::new("next_cfg", Mutator::Add, 1);
+        operations.push(Operation::mutate(DATABASE, &here, &[raise]));
         operations.push(Operation::select(DATABASE, &here, &["next_cfg"]));
         let results = self.connection.transact(DATABASE, operations).await?;
         let rows = results.last().map(|r| r.rows()).unwrap_or_default();
         let wanted = rows.first().and_then(|row| row.integer("next_cfg"));
         let wanted =
             wanted.ok_or_else(|| OvsdbError::Protocol("next_cfg cannot be read".into()))?;
-        let mut replica = self.replica.clone();
-        let applied = replica.wait_for(|r| {
-            r.root()
-                .and_then(|(_, row)| row.integer("cur_cfg"))
-                .is_some_and(|current| current >= wanted)
+        self.reached(&mut replica, "next_cfg", wanted).await?;
+        drop(deciding);
+        self.reached(&mut replica, "cur_cfg", wanted).await
+    }
+
+    async fn reached(
+        &self,
+        replica: &mut watch::Receiver<Arc<Replica>>,
+        column: &str,
+        wanted: i64,
+    ) -> Result<(), OvsdbError> {
+        let reached = replica.wait_for(|r| {
+            r.root().and_then(|(_, row)| row.integer(column)).is_some_and(|n| n >= wanted)
         });
-        let applied = timeout(APPLY_LIMIT, applied).await.map(|seen| seen.map(drop));
-        match applied {
+        let reached = timeout(APPLY_LIMIT, reached).await.map(|seen| seen.map(drop));
+        match reached {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(OvsdbError::Closed(self.connection.closed().await)),
             Err(_) => Err(OvsdbError::NotApplied(APPLY_LIMIT)),
         }
     }
+}
+
+/// No operations, no transaction.
+fn changes_only(operations: Vec<Operation>) -> Option<Vec<Operation>> {
+    Some(operations).filter(|list| !list.is_empty())
 }
 
 /// See [`OvsDb::changes`].
