@@ -132,8 +132,8 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// Finds out what the hypervisor is. Fails when it cannot run guests at all.
     fn describe(&self) -> BoxFuture<'_, Result<HypervisorFacts, HypervisorError>>;
 
-    /// Finds the guests that run already, and watches them from now on. Called once, before
-    /// anything is started. Ends nothing.
+    /// Finds the guests that run, and watches those that are not watched yet. Called before
+    /// anything is started, and again when a start finds that a guest lives. Ends nothing.
     fn adopt(&self) -> BoxFuture<'_, Result<Vec<GuestSeen>, HypervisorError>>;
 
     /// Starts a guest. Returns when its processors run. Refuses with

@@ -12,6 +12,8 @@
 mod documents;
 mod facts;
 mod failure;
+#[cfg(test)]
+mod machine_tests;
 mod network;
 mod operations;
 pub mod plan;

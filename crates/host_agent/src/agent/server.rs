@@ -241,7 +241,13 @@ impl ServerTask {
                 self.crashed = false;
                 self.failure = None;
                 self.retry.succeeded();
-                self.settle_reboot(OperationOutcome::Done).await;
+                let rebooted = self
+                    .reboot
+                    .as_ref()
+                    .is_some_and(|reboot| seen.incarnation > reboot.memory.from_incarnation);
+                if rebooted {
+                    self.settle_reboot(OperationOutcome::Done).await;
+                }
                 self.shared.facts_wake.notify_one();
             }
             Action::PressButton => {

@@ -12,7 +12,7 @@ use super::failure::Failure;
 use super::server::{ServerTask, Stopped};
 use super::shared::{ReadyPort, UID_SLOTS, lock};
 use crate::config_drive;
-use crate::hypervisor::{GuestNic, GuestSeen, StartRequest};
+use crate::hypervisor::{GuestNic, GuestSeen, HypervisorError, StartRequest};
 use crate::pool::{DiskFile, DiskRequest};
 
 /// After so long without its ports a start says what it waits for.
@@ -96,10 +96,8 @@ impl ServerTask {
             .first()
             .and_then(|disk| disk.backing.as_ref())
             .map(|image| image.sha256.clone());
-        let started = self
-            .shared
-            .edges
-            .hypervisor
+        let hypervisor = &self.shared.edges.hypervisor;
+        let started = hypervisor
             .start(StartRequest {
                 spec: spec.clone(),
                 incarnation: self.memory.incarnation,
@@ -108,7 +106,17 @@ impl ServerTask {
                 nics,
                 uid: prepared.uid,
             })
-            .await?;
+            .await;
+        let started = match started {
+            Ok(started) => started,
+            Err(HypervisorError::AlreadyRunning) => {
+                // A former agent was killed between its fork and its record.
+                let seen = hypervisor.adopt().await?;
+                let found = seen.into_iter().find(|guest| guest.server_id == self.id);
+                return found.ok_or(Stopped::from(HypervisorError::AlreadyRunning));
+            }
+            Err(error) => return Err(error.into()),
+        };
         stages.list.extend(started.stages);
         self.stages = stages.list;
         Ok(started.seen)

@@ -27,10 +27,21 @@ pub(super) async fn adopt(qemu: &Qemu) -> Result<Vec<GuestSeen>, HypervisorError
     })
     .await
     .map_err(|error| HypervisorError::Host(error.to_string()))??;
-    let adopted = running
+    let new = running
         .into_iter()
+        .filter(|(server_id, _, _)| qemu.guest(server_id).is_none())
         .map(|(server_id, directory, record)| take_over(qemu, server_id, directory, record));
-    Ok(futures::future::join_all(adopted).await.into_iter().flatten().collect())
+    futures::future::join_all(new).await;
+    let guests = lock(&qemu.inner.guests);
+    Ok(guests
+        .iter()
+        .map(|(server_id, guest)| GuestSeen {
+            server_id: server_id.clone(),
+            incarnation: guest.incarnation,
+            power: *lock(&guest.state),
+            pid: guest.process.pid,
+        })
+        .collect())
 }
 
 /// Servers whose lock is held, with their processes.
@@ -94,18 +105,13 @@ fn record_of(found: &Found, server_id: &str, boot_id: &str) -> Option<ProcessRec
     })
 }
 
-async fn take_over(
-    qemu: &Qemu,
-    server_id: String,
-    directory: PathBuf,
-    record: ProcessRecord,
-) -> Option<GuestSeen> {
+async fn take_over(qemu: &Qemu, server_id: String, directory: PathBuf, record: ProcessRecord) {
     let process = match Process::adopt(record.pid, record.start_time) {
         Ok(Some(process)) => Arc::new(process),
-        Ok(None) => return None,
+        Ok(None) => return,
         Err(error) => {
             tracing::error!(server = %server_id, pid = record.pid, %error, "cannot take hold of a guest's process");
-            return None;
+            return;
         }
     };
     let files = RunFiles::of(&directory);
@@ -139,5 +145,4 @@ async fn take_over(
     lock(&qemu.inner.guests).insert(server_id.clone(), Arc::clone(&guest));
     watch::watch(&qemu.inner, server_id.clone(), guest, events);
     tracing::info!(server = %server_id, pid = record.pid, incarnation = record.incarnation, ?power, "took over a running guest");
-    Some(GuestSeen { server_id, incarnation: record.incarnation, power, pid: record.pid })
 }

@@ -327,19 +327,24 @@ impl Qemu {
     }
 
     async fn end_guest(&self, server_id: &str, ending: Ending) -> Result<(), HypervisorError> {
-        let Some(guest) = self.guest(server_id) else {
+        let mut guest = self.guest(server_id);
+        if guest.is_none() {
             // Nothing is watched. Only a free lock proves that nothing runs.
             let files = self.files(server_id)?;
             let held = tokio::task::spawn_blocking(move || RunLock::is_held(&files.lock()))
                 .await
                 .map_err(|error| HypervisorError::Host(error.to_string()))?
                 .map_err(host_error("the guest's lock"))?;
-            return match held {
-                false => Ok(()),
-                true => Err(HypervisorError::Unresponsive(
-                    "a process that the agent does not know holds this server's lock; look at `fuser` of run/lock in the server's folder".to_owned(),
-                )),
-            };
+            if !held {
+                return Ok(());
+            }
+            adopt::adopt(self).await?;
+            guest = self.guest(server_id);
+        }
+        let Some(guest) = guest else {
+            return Err(HypervisorError::Unresponsive(
+                "a process that the agent does not know holds this server's lock; look at `fuser` of run/lock in the server's folder".to_owned(),
+            ));
         };
         if ending == Ending::Quit
             && let Some(qmp) = guest.qmp()
