@@ -27,9 +27,13 @@ pub mod open_vswitch;
 pub mod pool;
 pub mod qemu;
 pub mod responders;
+mod run;
+#[cfg(any(test, feature = "simulated"))]
+pub mod simulated;
 pub mod store;
 pub mod switch;
 #[cfg(test)]
 mod test_support;
 
 pub use config::HostConfig;
+pub use run::{RunError, Shutdown, run};

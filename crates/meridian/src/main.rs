@@ -1,1 +1,187 @@
-fn main() {}
+//! The `meridian` binary: every role of the cloud, and the operators' commands.
+
+mod commands;
+mod supervise;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use control_plane::layout::Layout;
+
+#[derive(Parser)]
+#[command(name = "meridian", version, about = "A whole cloud in one binary", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// The state directory, which every command needs.
+#[derive(Args, Clone)]
+struct State {
+    /// State directory of this cloud or host.
+    #[arg(long, env = "MERIDIAN_STATE", value_name = "DIR")]
+    state: PathBuf,
+}
+
+impl State {
+    fn layout(&self) -> anyhow::Result<Layout> {
+        Ok(Layout::new(std::path::absolute(&self.state)?))
+    }
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make keys, certificates, database, first users and configuration; safe to run again.
+    Init {
+        #[command(flatten)]
+        state: State,
+        /// Address and port of the public API.
+        #[arg(long, default_value = "127.0.0.1:5000")]
+        listen: SocketAddr,
+        /// Address and port where hosts connect; the port after the API's unless said.
+        #[arg(long)]
+        gateway_listen: Option<SocketAddr>,
+        /// Name under which clients reach the API; the address it listens on unless said.
+        #[arg(long)]
+        public_name: Option<String>,
+        /// Two to six lower-case letters or digits, first in the names of devices on this machine.
+        #[arg(long, default_value = "mer")]
+        prefix: String,
+        /// `sqlite:PATH` or `postgres://…`.
+        #[arg(long, default_value = "sqlite:db/meridian.sqlite")]
+        database: String,
+    },
+    /// Run the control plane, with its zone.
+    ControlPlane {
+        #[command(flatten)]
+        state: State,
+    },
+    /// Run this machine as a host, or manage hosts.
+    Host {
+        #[command(subcommand)]
+        command: HostCommand,
+    },
+    /// Run the roles of this machine as separate processes and keep them running.
+    Supervise {
+        #[command(flatten)]
+        state: State,
+        /// Roles to run: control-plane, host.
+        #[arg(long, value_delimiter = ',', default_value = "control-plane,host")]
+        roles: Vec<String>,
+        /// Network namespace (as `ip netns` names it) that the host role runs in, so that several
+        /// hosts, or other users of Open vSwitch, can share a machine.
+        #[arg(long, value_name = "NAME")]
+        host_namespace: Option<String>,
+    },
+    /// Show what runs.
+    Status {
+        #[command(flatten)]
+        state: State,
+        /// For scripts.
+        #[arg(long)]
+        json: bool,
+    },
+    /// End guests politely, then the services.
+    Down {
+        #[command(flatten)]
+        state: State,
+        /// End the services only; guests go on.
+        #[arg(long)]
+        leave_guests: bool,
+    },
+    /// Find out, with a probe guest, whether KVM runs guests here.
+    ProbeKvm {
+        /// The QEMU binary.
+        #[arg(long, default_value = "/usr/bin/qemu-system-x86_64")]
+        qemu: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
+enum HostCommand {
+    /// Run the host role.
+    Run {
+        #[command(flatten)]
+        state: State,
+    },
+    /// Make a one-time token with which a machine joins as a host.
+    Token {
+        #[command(flatten)]
+        state: State,
+        /// The cluster it joins.
+        #[arg(long, default_value = "cluster-1")]
+        cluster: String,
+        /// Its L2 domain: hosts that share an Ethernet segment.
+        #[arg(long, default_value = "l2-1")]
+        l2_domain: String,
+        /// The zone; the control plane's own unless said.
+        #[arg(long)]
+        zone: Option<String>,
+    },
+    /// Write a host's configuration, with which `host run` joins a cloud.
+    Join(Box<commands::host::Join>),
+}
+
+fn main() -> ExitCode {
+    // The provider is chosen once, here; libraries below refuse to guess.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        eprintln!("meridian: a provider of cryptography is already installed");
+        return ExitCode::FAILURE;
+    }
+    let cli = Cli::parse();
+    start_logging();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("meridian: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(cli)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("meridian: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One line an event on standard error; `MERIDIAN_LOG` chooses what (`info` unless said).
+fn start_logging() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("MERIDIAN_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
+}
+
+async fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        Command::Init { state, listen, gateway_listen, public_name, prefix, database } => {
+            let options =
+                commands::init::Options { listen, gateway_listen, public_name, prefix, database };
+            commands::init::run(&state.layout()?, options).await
+        }
+        Command::ControlPlane { state } => commands::control_plane::run(&state.layout()?).await,
+        Command::Supervise { state, roles, host_namespace } => {
+            commands::supervisor::supervise(&state.layout()?, &roles, host_namespace.as_deref())
+                .await
+        }
+        Command::Status { state, json } => commands::supervisor::status(&state.layout()?, json),
+        Command::Down { state, leave_guests } => {
+            commands::supervisor::down(&state.layout()?, leave_guests).await
+        }
+        Command::ProbeKvm { qemu } => commands::host::probe_kvm(&qemu).await,
+        Command::Host { command } => match command {
+            HostCommand::Run { state } => commands::host::run(&state.layout()?).await,
+            HostCommand::Token { state, cluster, l2_domain, zone } => {
+                commands::host::token(&state.layout()?, &cluster, &l2_domain, zone.as_deref()).await
+            }
+            HostCommand::Join(join) => commands::host::join(*join),
+        },
+    }
+}

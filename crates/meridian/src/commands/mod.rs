@@ -1,0 +1,6 @@
+//! What each command of the binary does.
+
+pub mod control_plane;
+pub mod host;
+pub mod init;
+pub mod supervisor;
