@@ -15,8 +15,10 @@ mod failure;
 #[cfg(test)]
 mod machine_tests;
 mod network;
+mod network_input;
 mod operations;
 pub mod plan;
+mod reboot;
 mod server;
 mod shared;
 mod start;

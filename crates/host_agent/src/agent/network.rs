@@ -15,15 +15,15 @@ use std::time::Duration;
 
 use flow_compiler::{CompileError, HostInput, LocalPort, compile};
 use host_protocol::{
-    Attachment, DocumentKind, HostSpec, NeighbourSpec, NetworkSpec, PortFacts, PortSpec,
-    ReportError, ReportState,
+    Attachment, DocumentKind, NetworkSpec, PortFacts, PortSpec, ReportError, ReportState,
 };
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::MissedTickBehavior;
 
 use super::documents::Wanted;
+use super::network_input::{Input, collect};
 use super::shared::{ReadyPort, Shared, lock};
-use crate::edges::{LinkError, NamespacePort, ResponderTables};
+use crate::edges::{LinkError, NamespacePort};
 use crate::link::Backoff;
 use crate::links::device_name;
 use crate::store::StoreError;
@@ -45,19 +45,6 @@ enum NetworkError {
     Compile(CompileError),
     #[error("{0} ports could not be made")]
     Ports(usize),
-}
-
-/// The documents that the network is made from.
-struct Input {
-    host: HostSpec,
-    networks: BTreeMap<String, NetworkSpec>,
-    ports: BTreeMap<String, Wanted<PortSpec>>,
-    neighbours: Vec<NeighbourSpec>,
-    gone_ports: Vec<(String, Wanted<PortSpec>)>,
-    gone_networks: Vec<(String, Wanted<NetworkSpec>)>,
-    gone_neighbours: Vec<(String, Wanted<NeighbourSpec>)>,
-    unreadable: Vec<(DocumentKind, String, Wanted<()>)>,
-    tables: ResponderTables,
 }
 
 /// What was last set, so that nothing is asked of the switch twice.
@@ -128,7 +115,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 retry = None;
             }
             Err(error) => {
-                let wait = backoff.next();
+                let wait = backoff.failed();
                 tracing::warn!(%error, wait_ms = wait.as_millis() as u64, "the network is not as wanted yet");
                 if matches!(error, NetworkError::Switch(_)) {
                     fabric.ready = None;
@@ -422,74 +409,5 @@ fn compile_all(
         }
         tracing::error!(port = %culprit, %why, "left out of the flow table");
         refused.insert(culprit, error("bad_port", why.to_string(), false));
-    }
-}
-
-/// Reads the documents; `None` before the host's own has come.
-fn collect(shared: &Shared) -> Option<Input> {
-    let documents = lock(&shared.documents);
-    let host = documents.host.as_ref()?.1.spec.clone()?;
-    fn split<T: Clone>(
-        map: &BTreeMap<String, Wanted<T>>,
-        kind: DocumentKind,
-        unreadable: &mut Vec<(DocumentKind, String, Wanted<()>)>,
-    ) -> (BTreeMap<String, Wanted<T>>, Vec<(String, Wanted<T>)>) {
-        let (mut wanted_ones, mut gone) = (BTreeMap::new(), Vec::new());
-        for (id, wanted) in map {
-            if wanted.must_go() {
-                gone.push((id.clone(), wanted.clone()));
-            } else if wanted.spec.is_some() {
-                wanted_ones.insert(id.clone(), wanted.clone());
-            } else {
-                unreadable.push((kind, id.clone(), without_spec(wanted)));
-            }
-        }
-        (wanted_ones, gone)
-    }
-    let mut unreadable = Vec::new();
-    let (networks, gone_networks) =
-        split(&documents.networks, DocumentKind::Network, &mut unreadable);
-    let (ports, gone_ports) = split(&documents.ports, DocumentKind::Port, &mut unreadable);
-    let (neighbours, gone_neighbours) =
-        split(&documents.neighbours, DocumentKind::Neighbour, &mut unreadable);
-    let networks: BTreeMap<String, NetworkSpec> =
-        networks.into_iter().filter_map(|(id, wanted)| Some((id, wanted.spec?))).collect();
-    let neighbours: Vec<NeighbourSpec> =
-        neighbours.into_values().filter_map(|wanted| wanted.spec).collect();
-    let tables = ResponderTables {
-        host: Some(host.clone()),
-        networks: networks.values().cloned().collect(),
-        ports: ports.values().filter_map(|wanted| wanted.spec.clone()).collect(),
-        neighbours: neighbours.clone(),
-        servers: documents
-            .servers
-            .values()
-            .filter(|wanted| wanted.is_wanted())
-            .filter_map(|wanted| wanted.spec.clone())
-            .collect(),
-    };
-    Some(Input {
-        host,
-        networks,
-        ports,
-        neighbours,
-        gone_ports,
-        gone_networks,
-        gone_neighbours,
-        unreadable,
-        tables,
-    })
-}
-
-fn without_spec<T>(wanted: &Wanted<T>) -> Wanted<()> {
-    Wanted {
-        generation: wanted.generation,
-        epoch: wanted.epoch,
-        tombstone: wanted.tombstone,
-        known: wanted.known,
-        request_id: wanted.request_id.clone(),
-        received: wanted.received,
-        spec: None,
-        unreadable: wanted.unreadable.clone(),
     }
 }

@@ -23,7 +23,7 @@ impl Backoff {
     }
 
     /// A try failed: how long to wait.
-    pub fn next(&mut self) -> Duration {
+    pub fn failed(&mut self) -> Duration {
         let bound = self.bound();
         self.failures = self.failures.saturating_add(1);
         rand::rng().random_range(Duration::ZERO..=bound)
@@ -44,12 +44,12 @@ mod tests {
         let mut bounds = Vec::new();
         for _ in 0..8 {
             bounds.push(backoff.bound().as_secs());
-            assert!(backoff.clone().next() <= backoff.bound());
-            backoff.next();
+            assert!(backoff.clone().failed() <= backoff.bound());
+            backoff.failed();
         }
         assert_eq!(bounds, [1, 2, 4, 8, 16, 30, 30, 30]);
         let waits: std::collections::BTreeSet<Duration> =
-            (0..20).map(|_| backoff.clone().next()).collect();
+            (0..20).map(|_| backoff.clone().failed()).collect();
         assert!(waits.len() > 10, "full jitter: {waits:?}");
         backoff.reset();
         assert_eq!(backoff.bound(), FIRST);

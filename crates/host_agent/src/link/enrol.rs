@@ -90,7 +90,7 @@ pub async fn identity(config: &HostConfig) -> Result<Identity, EnrolError> {
                 return Err(EnrolError::Refused(LinkError::Refused { status, message }));
             }
             Err(error) => {
-                let wait = backoff.next();
+                let wait = backoff.failed();
                 tracing::warn!(%error, wait_ms = wait.as_millis() as u64, "cannot join yet");
                 tokio::time::sleep(wait).await;
             }

@@ -136,7 +136,7 @@ async fn documents(
         "\"snapshot_end\",\"position\":7}\n",
         "not a frame\n",
     ];
-    let stream = futures::stream::iter(pieces.map(|piece| Ok::<_, std::io::Error>(piece)));
+    let stream = futures::stream::iter(pieces.map(Ok::<_, std::io::Error>));
     Body::from_stream(stream).into_response()
 }
 

@@ -69,7 +69,7 @@ pub async fn send(
                 continue;
             }
             Err(error) => {
-                let wait = backoff.next();
+                let wait = backoff.failed();
                 tracing::debug!(%error, wait_ms = wait.as_millis() as u64, "reports wait");
                 wait
             }

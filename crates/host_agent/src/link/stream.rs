@@ -63,7 +63,7 @@ pub async fn follow(
         };
         listener.connected(false);
         let Err(ended) = ended;
-        let wait = backoff.next();
+        let wait = backoff.failed();
         tracing::info!(why = %ended, wait_ms = wait.as_millis() as u64, "not connected to the control plane; everything here goes on");
         tokio::select! {
             () = tokio::time::sleep(wait) => {}

@@ -95,7 +95,7 @@ fn decide(outcome: &Outcome) -> Probed {
 
 /// Says how far the guest came, from the letters that it wrote.
 fn reached(stages: &str) -> &'static str {
-    match stages.chars().filter(char::is_ascii_uppercase).next_back() {
+    match stages.chars().rfind(char::is_ascii_uppercase) {
         None => "before its first instruction",
         Some('R') => "in protected mode",
         Some('P') => "in long mode",

@@ -1,7 +1,7 @@
 //! The adapter with a real QEMU. Guests are boot sectors, so that a test takes about a second.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cloud_types::ServerId;
 use host_protocol::{ImageFormat, PowerState};
