@@ -19,6 +19,9 @@ use crate::switch::{
 
 /// Note on a port that says whose it is: `guest` or `fixed`. Ports without it are never touched.
 const OWNER_NOTE: &str = "meridian";
+/// Note on a port: index of the device that it was made for. The userspace data path holds on to a
+/// device that is deleted, and is deaf to another one of the same name.
+const INDEX_NOTE: &str = "meridian-ifindex";
 /// Note that operators and other tools look at.
 const PORT_NOTE: &str = "iface-id";
 /// Events that a slow listener may be behind; it is told when it missed some.
@@ -36,7 +39,8 @@ pub struct OpenVswitch {
 }
 
 fn failed(error: OvsdbError) -> SwitchError {
-    if error.is_disconnected() {
+    // The database took it and vswitchd is away: it will be done when it is back.
+    if error.is_disconnected() || matches!(error, OvsdbError::NotApplied(_)) {
         SwitchError::Unreachable(error.to_string())
     } else {
         SwitchError::Refused(error.to_string())
@@ -79,8 +83,8 @@ impl OpenVswitch {
         let fixed: Vec<&String> = setup.underlay.iter().chain(&setup.responder).collect();
         let wanted: Vec<PortSpec> =
             fixed.iter().map(|device| PortSpec::system(device).note(OWNER_NOTE, "fixed")).collect();
-        let stale = self.owned(&ovs, "fixed", |name| !fixed.iter().any(|device| *device == name));
-        let ports = ovs.set_ports(&self.bridge, &wanted, &stale).await.map_err(failed)?;
+        let stale = self.owned(&ovs, "fixed", |name| !fixed.contains(&name));
+        let ports = self.place(&ovs, wanted, &stale).await?;
         let number = |device: &Option<String>| -> Result<Option<u32>, SwitchError> {
             let Some(device) = device else { return Ok(None) };
             let port = ports.iter().find(|port| &port.name == device);
@@ -94,13 +98,50 @@ impl OpenVswitch {
                 ))),
             }
         };
-        // Also proves that the management socket answers.
-        self.flows.connection().await?;
         Ok(SwitchReady {
             wire_ofport: number(&setup.underlay)?,
             responder_ofport: number(&setup.responder)?,
-            version: ovs.version().unwrap_or_default(),
+            // Also proves that the management socket answers.
+            version: self.flows.version().await?,
         })
+    }
+
+    /// Puts devices on the bridge. A port whose device has been replaced by another of its name is
+    /// made anew; one whose device is not there has no number.
+    async fn place(
+        &self,
+        ovs: &OvsDb,
+        wanted: Vec<PortSpec>,
+        stale: &[String],
+    ) -> Result<Vec<PortStatus>, SwitchError> {
+        let found: BTreeMap<String, PortStatus> =
+            ovs.ports(&self.bridge).into_iter().map(|port| (port.name.clone(), port)).collect();
+        let mut replaced = Vec::new();
+        let mut absent = Vec::new();
+        let mut specs = Vec::new();
+        for spec in wanted {
+            let Ok(index) = nix::net::if_::if_nametoindex(spec.name.as_str()) else {
+                absent.push(spec.name.clone());
+                specs.push(spec);
+                continue;
+            };
+            let index = index.to_string();
+            let noted = found.get(&spec.name).and_then(|port| port.external_ids.get(INDEX_NOTE));
+            if noted.is_some_and(|noted| *noted != index) {
+                replaced.push(spec.name.clone());
+            }
+            specs.push(spec.note(INDEX_NOTE, &index));
+        }
+        if !replaced.is_empty() {
+            tracing::info!(?replaced, "devices were replaced; their ports are made anew");
+            ovs.set_ports(&self.bridge, &[], &replaced).await.map_err(failed)?;
+        }
+        let mut ports = ovs.set_ports(&self.bridge, &specs, stale).await.map_err(failed)?;
+        for port in ports.iter_mut().filter(|port| absent.contains(&port.name)) {
+            port.ofport = None;
+            port.error.get_or_insert_with(|| "there is no such device".into());
+        }
+        Ok(ports)
     }
 
     /// Names of our ports of a kind that pass a test.
@@ -128,7 +169,7 @@ impl OpenVswitch {
             .collect();
         let stale =
             self.owned(&ovs, "guest", |name| !ports.iter().any(|port| &port.device == name));
-        let set = ovs.set_ports(&self.bridge, &wanted, &stale).await.map_err(failed)?;
+        let set = self.place(&ovs, wanted, &stale).await?;
         for port in set.iter().filter(|port| port.ofport.is_none()) {
             tracing::warn!(device = %port.name, error = port.error.as_deref(), "the switch has not taken a device");
         }

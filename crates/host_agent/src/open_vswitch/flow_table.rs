@@ -84,10 +84,11 @@ struct Dumped {
 
 struct State {
     connection: Option<Arc<Connection>>,
-    /// What the switch holds, while that is known.
-    actual: Option<Table>,
-    /// What it should hold, once somebody said so.
+    /// What the switch should hold, once somebody said so.
     wanted: Option<Table>,
+    /// Whether the switch is known to hold just that. One copy of the table is enough for both: on
+    /// a busy host it is the largest thing that the agent keeps.
+    in_step: bool,
 }
 
 /// The flow table of one bridge.
@@ -109,7 +110,7 @@ impl FlowTable {
     pub fn new(socket: PathBuf) -> Self {
         FlowTable {
             socket,
-            state: Mutex::new(State { connection: None, actual: None, wanted: None }),
+            state: Mutex::new(State { connection: None, wanted: None, in_step: false }),
         }
     }
 
@@ -128,11 +129,20 @@ impl FlowTable {
         if let Some(connection) = state.connection.as_ref().filter(|open| !open.is_closed()) {
             return Ok(connection.clone());
         }
-        state.actual = None;
+        state.in_step = false;
         let connection = Connection::connect(socket, Options::default()).await.map_err(refused)?;
         let connection = Arc::new(connection);
         state.connection = Some(connection.clone());
         Ok(connection)
+    }
+
+    /// Version of the switch.
+    ///
+    /// # Errors
+    /// When vswitchd cannot be reached.
+    pub async fn version(&self) -> Result<String, SwitchError> {
+        let description = self.connection().await?.description().await.map_err(refused)?;
+        Ok(description.software)
     }
 
     /// Makes the table exactly this, sending only what differs.
@@ -143,22 +153,30 @@ impl FlowTable {
     pub async fn apply(&self, flows: Vec<Flow>) -> Result<Applied, SwitchError> {
         let mut state = self.state.lock().await;
         let wanted = table(flows);
-        state.wanted = Some(wanted.clone());
-        let connection = Self::connected(&self.socket, &mut state).await?;
-        let (actual, foreign) = match state.actual.take() {
-            Some(actual) => (actual, Vec::new()),
-            None => {
+        let connection = match Self::connected(&self.socket, &mut state).await {
+            Ok(connection) => connection,
+            Err(error) => {
+                state.wanted = Some(wanted);
+                state.in_step = false;
+                return Err(error);
+            }
+        };
+        // Until the switch has confirmed, what it holds is not known.
+        let was_in_step = std::mem::replace(&mut state.in_step, false);
+        let before = state.wanted.replace(wanted);
+        let (before, foreign) = match before {
+            Some(before) if was_in_step => (before, Vec::new()),
+            _ => {
                 let dumped = dump(&connection).await?;
                 (dumped.known, dumped.foreign)
             }
         };
-        let (mut changes, applied) = difference(&actual, &wanted);
+        let wanted = state.wanted.get_or_insert_default();
+        let (mut changes, applied) = difference(&before, wanted);
+        drop(before);
         changes.extend(foreign);
-        if !changes.is_empty() {
-            // On failure `actual` stays unknown.
-            connection.bundle(changes).await.map_err(refused)?;
-        }
-        state.actual = Some(wanted);
+        send(&connection, changes).await?;
+        state.in_step = true;
         Ok(applied)
     }
 
@@ -169,21 +187,19 @@ impl FlowTable {
     pub async fn verify(&self) -> Result<Verified, SwitchError> {
         let mut state = self.state.lock().await;
         let connection = Self::connected(&self.socket, &mut state).await?;
-        state.actual = None;
+        state.in_step = false;
         let dumped = dump(&connection).await?;
         let found = dumped.known.len() + dumped.foreign.len();
         let checksum = checksum(&dumped.known);
-        let Some(wanted) = state.wanted.clone() else {
+        let Some(wanted) = &state.wanted else {
             // Nobody has said what should be there, so nothing is wrong.
             return Ok(Verified { found, repaired: 0, checksum });
         };
-        let (mut changes, _) = difference(&dumped.known, &wanted);
+        let (mut changes, _) = difference(&dumped.known, wanted);
         changes.extend(dumped.foreign);
         let repaired = changes.len();
-        if repaired > 0 {
-            connection.bundle(changes).await.map_err(refused)?;
-        }
-        state.actual = Some(wanted);
+        send(&connection, changes).await?;
+        state.in_step = true;
         Ok(Verified { found, repaired, checksum })
     }
 
@@ -197,15 +213,42 @@ impl FlowTable {
     }
 }
 
+/// Sends changes as one bundle. A refusal shows the flow that the switch did not like.
+async fn send(connection: &Connection, changes: Vec<FlowMod>) -> Result<(), SwitchError> {
+    let error = match connection.bundle(changes.iter().cloned()).await {
+        Ok(()) => return Ok(()),
+        Err(error) => error,
+    };
+    let culprit = match &error {
+        ConnectionError::Bundle { failed } => failed.first().map(|(index, _)| *index),
+        ConnectionError::EncodeMember { index, .. } => Some(*index),
+        _ => None,
+    };
+    match culprit.and_then(|index| changes.get(index)) {
+        Some(FlowMod {
+            table,
+            priority,
+            cookie,
+            match_fields: RawMatch::Known(found),
+            actions,
+            ..
+        }) => {
+            let flow = flow(&(*table, *priority, found.clone()), &(*cookie, actions.clone()));
+            Err(SwitchError::Refused(format!("{error}; the first is {flow}")))
+        }
+        _ => Err(refused(error)),
+    }
+}
+
 async fn dump(connection: &Connection) -> Result<Dumped, SwitchError> {
     let entries = connection.dump_all().await.map_err(refused)?;
     let mut dumped = Dumped { known: Table::new(), foreign: Vec::new() };
     for entry in entries {
         match entry {
             FlowStatsEntry::Known(stats) => dumped.known.extend(table([stats.flow])),
-            FlowStatsEntry::Foreign { table, priority, match_fields, .. } => dumped
-                .foreign
-                .push(FlowMod::delete_strict_raw(table, priority, RawMatch::from(match_fields))),
+            FlowStatsEntry::Foreign { table, priority, match_fields, .. } => {
+                dumped.foreign.push(FlowMod::delete_strict_raw(table, priority, match_fields))
+            }
         }
     }
     Ok(dumped)

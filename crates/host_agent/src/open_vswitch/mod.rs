@@ -11,6 +11,7 @@
 //! ```
 
 mod adapter;
+pub mod daemons;
 mod flow_table;
 
 pub use adapter::OpenVswitch;
