@@ -303,6 +303,11 @@ impl Fabric {
                 shared.report(kind, port_id, wanted, ReportState::Done, &facts, None).await;
             }
         }
+        for (kind, id, wanted) in &input.renewed {
+            if !refused.contains_key(id) {
+                shared.report(*kind, id, wanted, ReportState::Done, &(), None).await;
+            }
+        }
         for (kind, id, wanted) in &input.unreadable {
             let why = wanted.unreadable.clone().unwrap_or_default();
             let message = format!("this host's agent cannot read it: {why}; upgrade it");

@@ -18,6 +18,10 @@ pub(super) struct Input {
     pub gone_networks: Vec<(String, Wanted<NetworkSpec>)>,
     pub gone_neighbours: Vec<(String, Wanted<NeighbourSpec>)>,
     pub unreadable: Vec<(DocumentKind, String, Wanted<()>)>,
+    /// Networks and neighbours in a later version than their first. A number of an earlier one may
+    /// be in quarantine until the region hears that this host no longer goes by it; of a first
+    /// version nobody waits to hear.
+    pub renewed: Vec<(DocumentKind, String, Wanted<()>)>,
     pub tables: ResponderTables,
 }
 
@@ -32,6 +36,9 @@ pub(super) fn collect(shared: &Shared) -> Option<Input> {
         split(&documents.ports, DocumentKind::Port, &mut unreadable);
     let Split { wanted: neighbours, gone: gone_neighbours } =
         split(&documents.neighbours, DocumentKind::Neighbour, &mut unreadable);
+    let mut renewed = Vec::new();
+    renew(&networks, DocumentKind::Network, &mut renewed);
+    renew(&neighbours, DocumentKind::Neighbour, &mut renewed);
     let networks: BTreeMap<String, NetworkSpec> =
         networks.into_iter().filter_map(|(id, wanted)| Some((id, wanted.spec?))).collect();
     let neighbours: Vec<NeighbourSpec> =
@@ -57,6 +64,7 @@ pub(super) fn collect(shared: &Shared) -> Option<Input> {
         gone_networks,
         gone_neighbours,
         unreadable,
+        renewed,
         tables,
     })
 }
@@ -96,4 +104,13 @@ fn split<T: Clone>(
         }
     }
     split
+}
+
+fn renew<T>(
+    map: &BTreeMap<String, Wanted<T>>,
+    kind: DocumentKind,
+    renewed: &mut Vec<(DocumentKind, String, Wanted<()>)>,
+) {
+    let later = map.iter().filter(|(_, wanted)| wanted.generation > 1);
+    renewed.extend(later.map(|(id, wanted)| (kind, id.clone(), without_spec(wanted))));
 }

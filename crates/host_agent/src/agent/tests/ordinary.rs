@@ -126,3 +126,26 @@ async fn a_stop_waits_for_a_guest_that_listens_and_ends_one_that_does_not() {
     world.until_word(DocumentKind::Server, SERVER, 3, ReportState::Done).await;
     assert_eq!(world.power(), PowerState::Running);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_number_that_is_no_longer_used_is_confirmed() {
+    let world = World::running().await;
+    let neighbour = |port_number| NeighbourSpec {
+        port_id: "n".to_owned(),
+        network_id: NETWORK.to_owned(),
+        host_number: 8,
+        port_number,
+        mac: mac(),
+        ips: Vec::new(),
+        allowed_address_pairs: Vec::new(),
+        hostname: "other".to_owned(),
+    };
+    world.send(DocumentKind::Neighbour, "n", 1, 0, false, &neighbour(4));
+    world.until("flows", || world.machine.state().tables.neighbours.len() == 1).await;
+    world.send(DocumentKind::Neighbour, "n", 2, 0, true, &neighbour(4));
+    world.send(DocumentKind::Neighbour, "n", 3, 0, false, &neighbour(5));
+    world.until_word(DocumentKind::Neighbour, "n", 3, ReportState::Done).await;
+    let numbers: Vec<u32> =
+        world.machine.state().tables.neighbours.iter().map(|n| n.port_number).collect();
+    assert_eq!(numbers, [5]);
+}
