@@ -1,0 +1,164 @@
+//! Mutants: the compiler's flows with one mistake, each of a kind that a compiler could make.
+//! Every one must be caught by the checks that the right flows pass.
+
+use flow_compiler::tables;
+use openflow::{Action, Actions, Field, Flow, Match, ct_state};
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+use crate::world::{self, Cloud, WIRE};
+use crate::{any_step, check};
+
+/// What a mistake does to a flow table; `None` leaves the flow out.
+type Mutation = fn(Flow) -> Option<Flow>;
+
+/// A match without one of its fields.
+fn without(m: &Match, field: Field) -> Match {
+    m.fields()
+        .iter()
+        .filter(|f| f.field != field)
+        .fold(Match::any(), |m, f| m.with_masked(f.field, f.value, f.mask))
+}
+
+fn drops_field(flow: Flow, table: u8, field: Field) -> Option<Flow> {
+    if flow.table != table {
+        return Some(flow);
+    }
+    Some(Flow { match_fields: without(&flow.match_fields, field), ..flow })
+}
+
+fn is_ct(action: &Action) -> bool {
+    matches!(action, Action::Ct(ct) if ct.commit)
+}
+
+const MUTANTS: &[(&str, Mutation)] = &[
+    ("guests' tags are not looked at", |f| drops_field(f, tables::CLASSIFY, Field::VlanTci)),
+    ("look-up forgets the network", |f| drops_field(f, tables::LOOKUP, Field::Metadata)),
+    ("flood forgets the network", |f| drops_field(f, tables::FLOOD_LOCAL, Field::Metadata)),
+    ("wire source is not checked", |f| drops_field(f, tables::WIRE_SOURCE, Field::EthSrc)),
+    ("spoofed MACs pass", |f| drops_field(f, tables::ADDRESS_GUARD, Field::EthSrc)),
+    ("spoofed IPv4 passes", |f| drops_field(f, tables::ADDRESS_GUARD, Field::Ipv4Src)),
+    ("spoofed IPv6 passes", |f| drops_field(f, tables::ADDRESS_GUARD, Field::Ipv6Src)),
+    ("forged ARP passes", |f| drops_field(f, tables::ADDRESS_GUARD, Field::ArpSpa)),
+    ("ARP's MAC is not looked at", |f| drops_field(f, tables::ADDRESS_GUARD, Field::ArpSha)),
+    ("guests may be DHCP servers", |f| {
+        let server = f.table == tables::PROTOCOL_GUARD
+            && f.match_fields.get(Field::UdpSrc).is_some_and(|(port, _)| port == 67);
+        (!server).then_some(f)
+    }),
+    ("rules forget the destination port", |f| {
+        drops_field(f, tables::RULES_INGRESS, Field::CtTpDst)
+    }),
+    ("rules forget the remote", |f| drops_field(f, tables::RULES_INGRESS, Field::CtIpv4Src)),
+    ("rules forget whose they are", |f| {
+        drops_field(f, tables::RULES_EGRESS, Field::Reg(tables::REG_RULES))
+    }),
+    ("rules look at the wrong end", |f| {
+        let Some((value, mask)) =
+            f.match_fields.get(Field::CtIpv4Dst).filter(|_| f.table == tables::RULES_EGRESS)
+        else {
+            return Some(f);
+        };
+        let m = without(&f.match_fields, Field::CtIpv4Dst);
+        Some(Flow { match_fields: m.with_masked(Field::CtIpv4Src, value, mask), ..f })
+    }),
+    ("connections are not recorded", |mut f| {
+        f.actions.apply.retain(|action| !is_ct(action));
+        Some(f)
+    }),
+    ("answers are judged as questions", |f| {
+        let reply = f.table == tables::INGRESS_STATE
+            && f.match_fields
+                .get(Field::CtState)
+                .is_some_and(|(v, _)| v & u128::from(ct_state::RPL) != 0);
+        if reply {
+            return Some(Flow { actions: Actions::new().goto(tables::RULES_INGRESS), ..f });
+        }
+        Some(f)
+    }),
+    ("established connections pass unjudged", |f| {
+        let reply = matches!(f.table, tables::INGRESS_STATE | tables::EGRESS_STATE)
+            && f.match_fields
+                .get(Field::CtState)
+                .is_some_and(|(v, _)| v & u128::from(ct_state::RPL) != 0);
+        if reply {
+            return Some(Flow { actions: Actions::new().goto(tables::ACCEPT), ..f });
+        }
+        Some(f)
+    }),
+    ("own MACs reach the wire", |mut f| {
+        if matches!(f.table, tables::LOOKUP | tables::FLOOD_REMOTE) {
+            f.actions.apply.retain(|action| !matches!(action, Action::Move { .. }));
+        }
+        if f.table == tables::WIRE_SEND && f.priority > 0 {
+            f.match_fields = Match::any();
+        }
+        Some(f)
+    }),
+    ("guests find locators", |mut f| {
+        if f.table == tables::WIRE_SOURCE {
+            f.actions.apply.clear();
+        }
+        Some(f)
+    }),
+    ("group addresses are not put back", |mut f| {
+        if f.table == tables::WIRE_DELIVER {
+            f.actions.apply.clear();
+        }
+        Some(f)
+    }),
+    ("ports that are down are served", |f| {
+        let everything = Actions::new().output(world::ofport(0));
+        let miss = f.table == tables::LOOKUP && f.priority == 0;
+        Some(if miss { Flow { actions: everything, ..f } } else { f })
+    }),
+    ("ARP is answered across networks", |f| drops_field(f, tables::ARP, Field::Metadata)),
+    ("every frame from the wire is ours", |f| {
+        let own = f.table == tables::CLASSIFY
+            && f.match_fields.get(Field::InPort).is_some_and(|(port, _)| port == WIRE.into())
+            && f.match_fields.get(Field::EthDst).is_some();
+        if own {
+            let actions = Actions::new().set_metadata(100).goto(tables::FLOOD_LOCAL);
+            return Some(Flow { actions, ..f });
+        }
+        Some(f)
+    }),
+];
+
+/// Applies a mutation; flows that became one keep the first.
+fn mutated(cloud: &Cloud, host: usize, mutation: Mutation) -> Vec<Flow> {
+    let mut seen = std::collections::HashSet::new();
+    let flows = cloud.compile(host).into_iter().filter_map(mutation);
+    flows.filter(|f| seen.insert((f.table, f.priority, f.match_fields.clone()))).collect()
+}
+
+#[test]
+fn every_mutant_is_caught() {
+    let cases: Vec<_> = {
+        // Seeded: which mutants live must not depend on luck.
+        let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[42; 32]);
+        let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+        let strategy = (world::cloud(false), proptest::collection::vec(any_step(), 40..80));
+        (0..150).map(|_| strategy.new_tree(&mut runner).unwrap().current()).collect()
+    };
+    for (cloud, steps) in &cases {
+        check(cloud.clone(), steps, true, &|c, h| c.compile(h)).unwrap();
+    }
+    let silent = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let alive: Vec<&str> = MUTANTS
+        .iter()
+        .filter(|(_, mutation)| {
+            !cases.iter().any(|(cloud, steps)| {
+                // The interpreter refuses what the switch would leave undefined: caught too.
+                let run = std::panic::AssertUnwindSafe(|| {
+                    check(cloud.clone(), steps, true, &|c, h| mutated(c, h, *mutation)).is_err()
+                });
+                std::panic::catch_unwind(run).unwrap_or(true)
+            })
+        })
+        .map(|(name, _)| *name)
+        .collect();
+    std::panic::set_hook(silent);
+    assert!(alive.is_empty(), "not caught: {alive:?}");
+}
