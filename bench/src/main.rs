@@ -50,7 +50,11 @@ impl Figures {
     fn quantile(&self, part: f64) -> Duration {
         let last = self.times.len().saturating_sub(1);
         // Truncation is meant: the index of a sorted list.
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss
+        )]
         let index = (part * last as f64).round() as usize;
         self.times.get(index).copied().unwrap_or_default()
     }
@@ -70,7 +74,10 @@ async fn main() -> Result<()> {
     }
     let world = Arc::new(World::prepare(&cli.state).await?);
     println!("machine: {}", memory::machine());
-    println!("{:<16} {:>7} {:>9} {:>10} {:>10} {:>7}", "suite", "clients", "per s", "p50 ms", "p99 ms", "failed");
+    println!(
+        "{:<16} {:>7} {:>9} {:>10} {:>10} {:>7}",
+        "suite", "clients", "per s", "p50 ms", "p99 ms", "failed"
+    );
     for (name, request) in SUITES {
         if !cli.suites.is_empty() && !cli.suites.iter().any(|wanted| wanted == name) {
             continue;

@@ -18,7 +18,11 @@ pub fn machine() -> String {
         .and_then(|rest| rest.split_whitespace().next())
         .and_then(|kib| kib.parse().ok())
         .unwrap_or(0);
-    format!("{model}, {cores} cores, {} MiB, load {}", kib / 1024, read("/proc/loadavg").split(' ').next().unwrap_or("?"))
+    format!(
+        "{model}, {cores} cores, {} MiB, load {}",
+        kib / 1024,
+        read("/proc/loadavg").split(' ').next().unwrap_or("?")
+    )
 }
 
 /// Prints the PSS of every process of ours whose command line names `state`.
@@ -40,7 +44,8 @@ pub fn print(state: &Path) {
             .and_then(|rest| rest.split_whitespace().next())
             .and_then(|kib| kib.parse::<f64>().ok());
         if let Some(kib) = kib {
-            let words: Vec<&str> = command.split(' ').skip(1).take_while(|word| !word.starts_with("--")).collect();
+            let words: Vec<&str> =
+                command.split(' ').skip(1).take_while(|word| !word.starts_with("--")).collect();
             println!("{:<32} {:>10.1}", words.join(" "), kib / 1024.0);
         }
     }

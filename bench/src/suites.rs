@@ -23,7 +23,9 @@ pub const SUITES: &[(&str, Request)] = &[
     }),
     ("network_create", |world| Box::pin(network_create(world.clone()))),
     ("port_create", |world| Box::pin(port_create(world.clone()))),
-    ("server_list", |world| Box::pin(get(world.clone(), "/compute/v2.1/servers/detail?all_tenants=1&limit=500"))),
+    ("server_list", |world| {
+        Box::pin(get(world.clone(), "/compute/v2.1/servers/detail?all_tenants=1&limit=500"))
+    }),
 ];
 
 /// A cloud to measure, and what the requests need.
@@ -40,7 +42,8 @@ impl World {
     /// Logs in and makes a network and an image record.
     pub async fn prepare(state: &Path) -> Result<Self> {
         let clouds = std::fs::read_to_string(state.join("etc/clouds.yaml"))?;
-        let section = clouds.split_once("  meridian-admin:\n").context("no cloud meridian-admin")?.1;
+        let section =
+            clouds.split_once("  meridian-admin:\n").context("no cloud meridian-admin")?.1;
         let value = |key: &str| -> Result<String> {
             section
                 .lines()
@@ -66,7 +69,9 @@ impl World {
             .await?
             .expect(201)?;
         let project = admin.get("/identity/v3/auth/tokens").await.ok();
-        if let Some(project) = project.and_then(|p| p.json["token"]["project"]["id"].as_str().map(str::to_owned)) {
+        if let Some(project) =
+            project.and_then(|p| p.json["token"]["project"]["id"].as_str().map(str::to_owned))
+        {
             admin
                 .put(
                     &format!("/network/v2.0/quotas/{project}"),
@@ -95,7 +100,10 @@ impl World {
     /// Takes away what the suites made.
     pub async fn clean_up(&self) -> Result<()> {
         self.admin.delete(&self.image).await?;
-        let ports = self.admin.get(&format!("/network/v2.0/ports?network_id={}&fields=id", self.network)).await?;
+        let ports = self
+            .admin
+            .get(&format!("/network/v2.0/ports?network_id={}&fields=id", self.network))
+            .await?;
         for port in ports.json["ports"].as_array().into_iter().flatten() {
             if let Some(id) = port["id"].as_str() {
                 self.admin.delete(&format!("/network/v2.0/ports/{id}")).await?;

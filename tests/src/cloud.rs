@@ -250,7 +250,10 @@ fn binaries() -> Result<PathBuf> {
     let own = std::env::current_exe()?;
     let directory = own.parent().and_then(Path::parent).context("finding the build directory")?;
     if !directory.join("meridian").exists() {
-        bail!("{} is not built: run `cargo build --bins` first", directory.join("meridian").display());
+        bail!(
+            "{} is not built: run `cargo build --bins` first",
+            directory.join("meridian").display()
+        );
     }
     Ok(directory.to_owned())
 }

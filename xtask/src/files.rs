@@ -71,12 +71,16 @@ fn check_file(place: &str, text: &str, refused: &mut Vec<Finding>, advised: &mut
     };
     let in_source = place.contains("/src/");
     let name = place.rsplit('/').next().unwrap_or_default();
-    let is_test = name == "tests.rs" || place.contains("/tests/") || name.starts_with("test_support");
+    let is_test =
+        name == "tests.rs" || place.contains("/tests/") || name.starts_with("test_support");
     let code = text.split("#[cfg(test)]").next().unwrap_or_default();
     if in_source && !is_test && !BELOW_STORES.contains(&krate) && krate != "host_agent" {
         let in_store = name == "store.rs" || place.contains("/store/") || name == "migrations.rs";
         if !in_store && code.lines().any(holds_sql) {
-            refused.push(Finding::new(place, "SQL stands only in store.rs: move the statement there and call it"));
+            refused.push(Finding::new(
+                place,
+                "SQL stands only in store.rs: move the statement there and call it",
+            ));
         }
     }
     if in_source && !is_test && SERVICES.contains(&krate) {

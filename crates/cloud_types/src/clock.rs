@@ -36,11 +36,7 @@ impl Timestamp {
     /// `2026-11-23T19:00:00.123456Z`: Keystone's form, with six fractional digits.
     pub fn rfc3339_micros(self) -> String {
         let moment = self.to_jiff();
-        format!(
-            "{}.{:06}Z",
-            moment.strftime("%Y-%m-%dT%H:%M:%S"),
-            self.0.rem_euclid(1_000_000)
-        )
+        format!("{}.{:06}Z", moment.strftime("%Y-%m-%dT%H:%M:%S"), self.0.rem_euclid(1_000_000))
     }
 
     /// `2026-11-23T19:00:00Z`: the form of Nova, Neutron and Glance.
@@ -51,11 +47,7 @@ impl Timestamp {
     /// `2026-11-23T19:00:00.000000`: Nova's form for `OS-SRV-USG:launched_at`, without a zone.
     pub fn iso_micros_naive(self) -> String {
         let moment = self.to_jiff();
-        format!(
-            "{}.{:06}",
-            moment.strftime("%Y-%m-%dT%H:%M:%S"),
-            self.0.rem_euclid(1_000_000)
-        )
+        format!("{}.{:06}", moment.strftime("%Y-%m-%dT%H:%M:%S"), self.0.rem_euclid(1_000_000))
     }
 
     /// Reads RFC 3339, with or without fraction; a missing zone is read as UTC.
@@ -91,9 +83,8 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        let since = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap_or_default();
+        let since =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
     }
 }
@@ -142,10 +133,7 @@ mod tests {
     fn parse_reads_what_it_prints() {
         let t = Timestamp(1_700_000_000_123_456);
         assert_eq!(Timestamp::parse(&t.rfc3339_micros()), Some(t));
-        assert_eq!(
-            Timestamp::parse("2023-11-14T22:13:20"),
-            Some(Timestamp(1_700_000_000_000_000))
-        );
+        assert_eq!(Timestamp::parse("2023-11-14T22:13:20"), Some(Timestamp(1_700_000_000_000_000)));
         assert_eq!(Timestamp::parse("yesterday"), None);
     }
 }

@@ -125,12 +125,7 @@ constructors! {
 impl Fault {
     /// A fault of any class.
     pub fn new(kind: FaultKind, message: impl Into<String>) -> Self {
-        Fault {
-            kind,
-            message: message.into(),
-            name: None,
-            retry_after: None,
-        }
+        Fault { kind, message: message.into(), name: None, retry_after: None }
     }
 
     /// Gives the fault the name that the service's clients know it by.

@@ -20,10 +20,7 @@ pub struct ParseIdError {
 
 impl ParseIdError {
     fn new(kind: &'static str, text: &str) -> Self {
-        ParseIdError {
-            kind,
-            text: text.chars().take(64).collect(),
-        }
+        ParseIdError { kind, text: text.chars().take(64).collect() }
     }
 }
 

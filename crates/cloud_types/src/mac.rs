@@ -47,11 +47,7 @@ impl FromStr for MacAddress {
             }
             *octet = u8::from_str_radix(part, 16).map_err(|_| wrong())?;
         }
-        if parts.next().is_some() {
-            Err(wrong())
-        } else {
-            Ok(MacAddress(octets))
-        }
+        if parts.next().is_some() { Err(wrong()) } else { Ok(MacAddress(octets)) }
     }
 }
 
@@ -63,9 +59,7 @@ impl Serialize for MacAddress {
 
 impl<'de> Deserialize<'de> for MacAddress {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -118,10 +112,7 @@ impl Locator {
         let number = u32::from_be_bytes([0, n2, n1, n0]);
         match prefix {
             Self::PORT_PREFIX => Some(Locator::Port { host, port: number }),
-            Self::FLOOD_PREFIX => Some(Locator::Flood {
-                host,
-                network: number,
-            }),
+            Self::FLOOD_PREFIX => Some(Locator::Flood { host, network: number }),
             _ => None,
         }
     }
@@ -149,20 +140,11 @@ mod tests {
 
     #[test]
     fn locators_round_trip_and_never_collide() {
-        let port = Locator::Port {
-            host: 0x0102,
-            port: 0x030405,
-        };
-        let flood = Locator::Flood {
-            host: 0x0102,
-            network: 0x030405,
-        };
+        let port = Locator::Port { host: 0x0102, port: 0x030405 };
+        let flood = Locator::Flood { host: 0x0102, network: 0x030405 };
         assert_eq!(port.mac().to_string(), "02:01:02:03:04:05");
         assert_eq!(Locator::from_mac(port.mac()), Some(port));
         assert_eq!(Locator::from_mac(flood.mac()), Some(flood));
-        assert_eq!(
-            Locator::from_mac(MacAddress([0xfa, 0x16, 0x3e, 0, 0, 1])),
-            None
-        );
+        assert_eq!(Locator::from_mac(MacAddress([0xfa, 0x16, 0x3e, 0, 0, 1])), None);
     }
 }

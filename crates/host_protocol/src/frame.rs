@@ -84,9 +84,7 @@ pub struct EnrolRequest {
 
 impl std::fmt::Debug for EnrolRequest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EnrolRequest")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+        f.debug_struct("EnrolRequest").field("name", &self.name).finish_non_exhaustive()
     }
 }
 

@@ -277,9 +277,7 @@ pub struct ServerMetadata {
 
 impl std::fmt::Debug for ServerMetadata {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ServerMetadata")
-            .field("hostname", &self.hostname)
-            .finish_non_exhaustive()
+        f.debug_struct("ServerMetadata").field("hostname", &self.hostname).finish_non_exhaustive()
     }
 }
 
