@@ -54,7 +54,7 @@ find_cargo() {
 	fi
 	local candidate
 	for candidate in "${CARGO:-}" "${CARGO_HOME:-$home/.cargo}/bin/cargo" "$(command -v cargo || true)" /usr/local/cargo/bin/cargo; do
-		if [ -n "$candidate" ] && [ -x "$candidate" ]; then
+		if [ -n "$candidate" ] && as_person test -x "$candidate"; then
 			echo "$candidate"
 			return 0
 		fi
