@@ -8,7 +8,7 @@ mod packet;
 mod world;
 
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use host_protocol::{
     Attachment, DesiredPower, Direction, FixedIp, NetworkSpec, NicSpec, PortSpec, SecurityRule,
@@ -26,14 +26,24 @@ fn network(id: &str, number: u32) -> NetworkSpec {
         network_number: number,
         mtu: 1500,
         dns_domain: "example.internal".to_owned(),
-        subnets: vec![SubnetSpec {
-            subnet_id: format!("{id}-subnet"),
-            cidr: "10.0.0.0/24".parse().unwrap(),
-            gateway_ip: Some(GATEWAY.into()),
-            enable_dhcp: true,
-            dns_nameservers: Vec::new(),
-            host_routes: Vec::new(),
-        }],
+        subnets: vec![
+            SubnetSpec {
+                subnet_id: format!("{id}-subnet"),
+                cidr: "10.0.0.0/24".parse().unwrap(),
+                gateway_ip: Some(GATEWAY.into()),
+                enable_dhcp: true,
+                dns_nameservers: Vec::new(),
+                host_routes: Vec::new(),
+            },
+            SubnetSpec {
+                subnet_id: format!("{id}-subnet6"),
+                cidr: "fd00::/64".parse().unwrap(),
+                gateway_ip: None,
+                enable_dhcp: false,
+                dns_nameservers: Vec::new(),
+                host_routes: Vec::new(),
+            },
+        ],
     }
 }
 
@@ -42,7 +52,9 @@ fn rule(direction: Direction, protocol: Option<u8>, port: Option<u16>) -> Securi
 }
 
 fn open() -> Vec<SecurityRule> {
-    vec![rule(Direction::Egress, None, None), rule(Direction::Ingress, None, None)]
+    let four = [Direction::Egress, Direction::Ingress].map(|way| rule(way, None, None));
+    let six = four.clone().map(|rule| SecurityRule { ipv6: true, ..rule });
+    [four, six].concat()
 }
 
 /// Port `number` of a network: 10.0.0.(10 + last), MAC ending in last, whichever the tenant.
@@ -53,7 +65,10 @@ fn port(network: &str, number: u32, last: u8) -> PortSpec {
         project_id: network.to_owned(),
         port_number: number,
         mac: mac(last),
-        fixed_ips: vec![FixedIp { subnet_id: format!("{network}-subnet"), ip: ip(last).into() }],
+        fixed_ips: vec![
+            FixedIp { subnet_id: format!("{network}-subnet"), ip: ip(last).into() },
+            FixedIp { subnet_id: format!("{network}-subnet6"), ip: ip6(last).into() },
+        ],
         allowed_address_pairs: Vec::new(),
         port_security: true,
         admin_state_up: true,
@@ -70,6 +85,10 @@ fn mac(last: u8) -> cloud_types::MacAddress {
 
 fn ip(last: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 0, 0, 10 + last)
+}
+
+fn ip6(last: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x10 + u16::from(last))
 }
 
 fn server(port: &PortSpec) -> ServerSpec {
@@ -154,6 +173,18 @@ fn guests_are_served_reach_their_siblings_and_hear_nothing_of_a_twin_tenant() {
         assert!(guests[0].pings("10.0.0.12", 1472));
         assert!(guests[0].pings("10.0.0.13", 1472));
         assert!(guests[2].pings("10.0.0.11", 1472));
+    }
+
+    // IPv6: neighbours are found by multicast, which is flooded, also over the wire.
+    for guests in [&red, &blue] {
+        for (guest, last) in guests.iter().zip(1..) {
+            let address = format!("{}/64", ip6(last));
+            let device = guest.device.as_str();
+            let added = guest.output(&["ip", "addr", "add", &address, "dev", device, "nodad"]);
+            assert!(added.status.success(), "{added:?}");
+        }
+        assert!(guests[0].pings("fd00::12", 1452));
+        assert!(guests[0].pings("fd00::13", 1452));
     }
 
     nothing_crosses(&red, &blue);
@@ -287,6 +318,15 @@ fn groups_say_what_passes_and_taking_a_rule_away_ends_what_it_allowed() {
         assert!(!exchange(&client, &refused), "no rule allows port 5001 of {last}");
         // What the second begins itself is not an answer.
         assert!(!exchange(&refused, &client));
+        // An ICMP error about an allowed packet is an answer, though no rule names ICMP.
+        drop(allowed);
+        let allowed_address = SocketAddr::from((ip(last), 5000));
+        let asker = udp(&red[0], ip(1), 6100 + u16::from(last));
+        asker.connect(allowed_address).unwrap();
+        asker.send(b"nobody there").unwrap();
+        let error = asker.recv(&mut [0; 8]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}");
+        let allowed = udp(guest, ip(last), 5000);
 
         // The connection is live; without its rule both directions end, at once and for good.
         let id = format!("red{last}");

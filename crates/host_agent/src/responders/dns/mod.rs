@@ -13,7 +13,7 @@ mod local;
 mod message;
 mod upstream;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ use super::metadata::PerPort;
 use super::socket::IdentifiedUdp;
 use message::{Query, ResponseCode};
 
+/// Where name servers listen.
+const DNS_PORT: u16 = 53;
 /// Longest question or answer over UDP that is read: EDNS answers fit one frame.
 const MAX_UDP: usize = 1500;
 /// Longest answer over UDP that is sent to a guest that did not say that it takes more.
@@ -41,7 +43,7 @@ const CONNECTION_TIME: Duration = Duration::from_secs(20);
 /// Answers questions; shared by UDP and TCP.
 pub(crate) struct Resolver {
     current: Current,
-    upstream: Vec<IpAddr>,
+    upstream: Vec<SocketAddr>,
     forwarded: Arc<Semaphore>,
     per_port: PerPort,
 }
@@ -57,7 +59,7 @@ impl Resolver {
     pub fn new(current: Current, upstream: &[IpAddr]) -> Self {
         Resolver {
             current,
-            upstream: upstream.to_vec(),
+            upstream: upstream.iter().map(|ip| SocketAddr::new(*ip, DNS_PORT)).collect(),
             forwarded: Arc::new(Semaphore::new(FORWARDED)),
             per_port: PerPort::default(),
         }

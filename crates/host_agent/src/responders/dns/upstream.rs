@@ -18,12 +18,10 @@ use super::message::Query;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Largest answer over UDP.
 const MAX_ANSWER: usize = 4096;
-const DNS_PORT: u16 = 53;
 
 /// Asks one server after the other; `None` when none answered.
-pub(crate) async fn ask(servers: &[IpAddr], query: &Query, tcp: bool) -> Option<Vec<u8>> {
-    for server in servers {
-        let server = SocketAddr::new(*server, DNS_PORT);
+pub(crate) async fn ask(servers: &[SocketAddr], query: &Query, tcp: bool) -> Option<Vec<u8>> {
+    for &server in servers {
         let asked =
             async { if tcp { ask_tcp(server, query).await } else { ask_udp(server, query).await } };
         match timeout(PATIENCE, asked).await {
@@ -81,4 +79,55 @@ fn is_answer(message: &[u8], id: u16, query: &Query) -> bool {
         && message[..2] == id.to_be_bytes()
         && message[2] & 0x80 != 0
         && message[12..12 + question.len()].eq_ignore_ascii_case(question)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::message::ResponseCode;
+    use super::super::message::tests::question;
+    use super::*;
+
+    /// A name server that answers each question with what `answers` makes of it.
+    async fn server(answers: impl Fn(&[u8]) -> Vec<Vec<u8>> + Send + 'static) -> SocketAddr {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = socket.local_addr().unwrap();
+        tokio::spawn(async move {
+            let mut buffer = [0; 512];
+            while let Ok((length, peer)) = socket.recv_from(&mut buffer).await {
+                for answer in answers(&buffer[..length]) {
+                    socket.send_to(&answer, peer).await.unwrap();
+                }
+            }
+        });
+        address
+    }
+
+    fn response(question: &[u8], code: ResponseCode) -> Vec<u8> {
+        Query::read(question).unwrap().failure(code)
+    }
+
+    #[tokio::test]
+    async fn only_the_answer_to_the_very_question_is_believed() {
+        let address = server(|asked| {
+            let mut other_id = response(asked, ResponseCode::NoError);
+            other_id[0] ^= 0xff;
+            let mut other_name = response(asked, ResponseCode::NoError);
+            other_name[13] ^= 1;
+            vec![other_id, other_name, asked.to_vec(), response(asked, ResponseCode::NameError)]
+        })
+        .await;
+        let query = Query::read(&question("example.org", 1)).unwrap();
+        let answer = ask(&[address], &query, false).await.unwrap();
+        assert_eq!(answer[3] & 0xf, ResponseCode::NameError as u8);
+        assert_eq!(answer[..2], query.id().to_be_bytes());
+    }
+
+    #[tokio::test]
+    async fn a_silent_server_is_passed_over() {
+        let silent = server(|_| Vec::new()).await;
+        let speaking = server(|asked| vec![response(asked, ResponseCode::NoError)]).await;
+        let query = Query::read(&question("example.org", 1)).unwrap();
+        assert!(ask(&[silent, speaking], &query, false).await.is_some());
+        assert!(ask(&[silent], &query, false).await.is_none());
+    }
 }
