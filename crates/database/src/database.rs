@@ -37,9 +37,15 @@ impl Database {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, DatabaseError> {
         let shared = Arc::new(Shared::new(clock));
+        #[cfg(feature = "test_support")]
+        let replaced = crate::test_support::replace(config).await;
+        #[cfg(feature = "test_support")]
+        let config = &replaced;
         let engine = match config {
             DatabaseConfig::SqliteMemory => Engine::Sqlite(Box::new(Sqlite::open(None, &shared)?)),
-            DatabaseConfig::Sqlite { path } => Engine::Sqlite(Box::new(Sqlite::open(Some(path), &shared)?)),
+            DatabaseConfig::Sqlite { path } => {
+                Engine::Sqlite(Box::new(Sqlite::open(Some(path), &shared)?))
+            }
             DatabaseConfig::Postgres { url } => {
                 Engine::Postgres(Postgres::open(url, &shared).await?)
             }

@@ -9,6 +9,10 @@
 //! # }
 //! ```
 
+//!
+//! A crate whose tests open databases in memory runs them on PostgreSQL as well with
+//! `DATABASE_TEST_BACKEND=postgres cargo test -p CRATE --features database/test_support`.
+
 mod postgres_server;
 
 use std::sync::Arc;
@@ -69,6 +73,18 @@ impl TestDatabase {
             .await
             .unwrap_or_else(|error| panic!("{}: {error}", self.name))
     }
+}
+
+/// With `DATABASE_TEST_BACKEND=postgres`, an empty PostgreSQL database stands in for each database
+/// in memory.
+pub(crate) async fn replace(config: &DatabaseConfig) -> DatabaseConfig {
+    let wanted = std::env::var("DATABASE_TEST_BACKEND").is_ok_and(|name| name == "postgres");
+    if *config != DatabaseConfig::SqliteMemory || !wanted {
+        return config.clone();
+    }
+    let server =
+        tokio::task::spawn_blocking(PostgresServer::shared).await.expect("PostgreSQL starts");
+    DatabaseConfig::Postgres { url: server.create_database().await }
 }
 
 /// An empty database of each kind.

@@ -50,11 +50,21 @@ async fn contend(db: &Database) -> u64 {
     done
 }
 
-fn spell(config: &DatabaseConfig) -> String {
+/// A database's place as one word, for another process.
+pub fn spell(config: &DatabaseConfig) -> String {
     match config {
         DatabaseConfig::Sqlite { path } => format!("sqlite:{}", path.display()),
         DatabaseConfig::Postgres { url } => format!("postgres:{url}"),
         DatabaseConfig::SqliteMemory => unreachable!("not shared between processes"),
+    }
+}
+
+/// Reads what [`spell`] wrote.
+pub fn parse(text: &str) -> DatabaseConfig {
+    match text.split_once(':') {
+        Some(("sqlite", path)) => DatabaseConfig::Sqlite { path: path.into() },
+        Some(("postgres", url)) => DatabaseConfig::Postgres { url: url.to_owned() },
+        _ => panic!("{text}"),
     }
 }
 
@@ -64,12 +74,7 @@ async fn the_second_process() {
     let Ok(text) = std::env::var(CHILD) else {
         return;
     };
-    let config = match text.split_once(':') {
-        Some(("sqlite", path)) => DatabaseConfig::Sqlite { path: path.into() },
-        Some(("postgres", url)) => DatabaseConfig::Postgres { url: url.to_owned() },
-        _ => panic!("{text}"),
-    };
-    let db = Database::open(&config, Arc::new(SystemClock)).await.unwrap();
+    let db = Database::open(&parse(&text), Arc::new(SystemClock)).await.unwrap();
     assert_eq!(contend(&db).await, CONTENDERS as u64);
 }
 

@@ -2,6 +2,7 @@
 //! PostgreSQL server alike.
 
 mod contention;
+mod durability;
 mod journal;
 mod migrations;
 mod notifications;
