@@ -246,7 +246,7 @@ pub struct Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "No valid host was found for {}. ", self.wanted)?;
+        write!(f, "No host fits {}. ", self.wanted)?;
         if self.hosts == 0 {
             return write!(f, "This cloud has no hosts yet: enrol one.");
         }

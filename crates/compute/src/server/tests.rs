@@ -189,7 +189,7 @@ async fn no_host_fits_names_the_filters_and_what_would_fit(on: On) {
     let server = cloud.server(&text(&made["server"]["id"])).await;
     assert_eq!(server["status"], "ERROR");
     let message = text(&server["fault"]["message"]);
-    assert!(message.starts_with("No valid host was found"), "{message}");
+    assert!(message.starts_with("No host fits"), "{message}");
     assert!(message.contains("2 were short of memory (memory)"), "{message}");
     assert!(message.contains("fits now: 2 vCPU, 8192 MiB of memory, 5 GiB of disk"), "{message}");
 }
