@@ -26,6 +26,7 @@ use crate::link::enrol::{self, EnrolError};
 use crate::links::HostLinks;
 use crate::open_vswitch::OpenVswitch;
 use crate::pool::{DirectoryPool, PoolError};
+use crate::qemu::process::boot_id;
 use crate::qemu::{Qemu, QemuConfig, probe};
 use crate::responders::HostResponders;
 use crate::store::{DocumentStore, StoreError};
@@ -195,16 +196,27 @@ pub async fn run(config: HostConfig, shutdown: Shutdown) -> Result<(), RunError>
     Ok(())
 }
 
-/// What the operator says, or what a probe guest finds out.
+/// What the operator says, or what a probe guest finds out. The probe's answer holds for a boot of
+/// the machine, so that a restarted agent takes its guests over at once.
 async fn accelerator(config: &HostConfig) -> Accelerator {
-    match config.accelerator {
-        Some(accelerator) => accelerator,
-        None => {
-            let probed = probe::probe_kvm(&config.qemu).await;
-            tracing::info!(accelerator = probed.accelerator.as_str(), reason = %probed.reason, "probed");
-            probed.accelerator
+    if let Some(accelerator) = config.accelerator {
+        return accelerator;
+    }
+    let path = config.state_dir.join("accelerator");
+    let boot = boot_id().unwrap_or_default();
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    for accelerator in [Accelerator::Kvm, Accelerator::Tcg] {
+        if found == format!("{} {boot}\n", accelerator.as_str()) {
+            return accelerator;
         }
     }
+    let probed = probe::probe_kvm(&config.qemu).await;
+    let name = probed.accelerator.as_str();
+    tracing::info!(accelerator = name, reason = %probed.reason, "probed");
+    if let Err(error) = std::fs::write(&path, format!("{name} {boot}\n")) {
+        tracing::warn!(path = %path.display(), %error, "the next start probes again");
+    }
+    probed.accelerator
 }
 
 /// The users of this host's guests: a block of its own for each state directory, so that two hosts

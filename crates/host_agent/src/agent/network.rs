@@ -54,6 +54,17 @@ struct Fabric {
     links: BTreeMap<String, LinkShape>,
     ports: Option<Vec<SwitchPort>>,
     ofports: BTreeMap<String, u32>,
+    zones: BTreeMap<String, u16>,
+    /// What was last said of each object, so that the store is asked about changes only.
+    said: BTreeMap<(DocumentKind, String), Said>,
+}
+
+/// A report, as far as two of this task can differ.
+#[derive(PartialEq, Eq)]
+struct Said {
+    generation: u64,
+    device: Option<String>,
+    error: Option<ReportError>,
 }
 
 /// A device as it was made.
@@ -89,11 +100,9 @@ pub(super) async fn run(shared: Arc<Shared>) {
                     tracing::warn!("the switch cannot be reached; guests keep what it forwards");
                     continue;
                 }
-                Ok(SwitchEvent::PortsChanged) => fabric.ports = None,
-                Ok(SwitchEvent::Ready) | Err(RecvError::Lagged(_)) => {
-                    fabric.ready = None;
-                    fabric.ports = None;
-                }
+                // Devices are looked at again too: the switch may have lost one because the kernel did.
+                Ok(SwitchEvent::PortsChanged) => fabric.forget_ports(),
+                Ok(SwitchEvent::Ready) | Err(RecvError::Lagged(_)) => fabric.forget(),
                 Err(RecvError::Closed) => {
                     events_open = false;
                     continue;
@@ -118,8 +127,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 let wait = backoff.failed();
                 tracing::warn!(%error, wait_ms = wait.as_millis() as u64, "the network is not as wanted yet");
                 if matches!(error, NetworkError::Switch(_)) {
-                    fabric.ready = None;
-                    fabric.ports = None;
+                    fabric.forget();
                 }
                 retry = Some(tokio::time::Instant::now() + wait);
             }
@@ -142,6 +150,16 @@ async fn check(shared: &Shared) {
 }
 
 impl Fabric {
+    fn forget_ports(&mut self) {
+        self.ports = None;
+        self.links.clear();
+    }
+
+    fn forget(&mut self) {
+        self.ready = None;
+        self.forget_ports();
+    }
+
     async fn converge(&mut self, shared: &Shared) -> Result<(), NetworkError> {
         let Some(input) = collect(shared) else {
             return Ok(());
@@ -164,10 +182,15 @@ impl Fabric {
             self.ofports = edges.switch.set_ports(&wanted).await?;
             self.ports = Some(wanted.clone());
         }
-        let port_ids: Vec<String> = wanted.iter().map(|port| port.port_id.clone()).collect();
-        let zones: BTreeMap<String, u16> =
-            shared.store.zones(port_ids).await?.into_iter().collect();
-        let placed = self.place(&input, &wanted, &zones, &mut refused);
+        let new: Vec<String> = wanted
+            .iter()
+            .map(|port| port.port_id.clone())
+            .filter(|port_id| !self.zones.contains_key(port_id))
+            .collect();
+        if !new.is_empty() {
+            self.zones.extend(shared.store.zones(new).await?);
+        }
+        let placed = self.place(&input, &wanted, &mut refused);
         let flows = compile_all(&input, &ready, placed, &mut refused)?;
         let applied = edges.switch.apply(flows).await?;
         if applied.changed + applied.removed > 0 {
@@ -246,14 +269,13 @@ impl Fabric {
         &self,
         input: &'a Input,
         wanted: &[SwitchPort],
-        zones: &BTreeMap<String, u16>,
         refused: &mut BTreeMap<String, ReportError>,
     ) -> Vec<LocalPort<'a>> {
         let mut placed = Vec::with_capacity(wanted.len());
         for port in wanted {
             let spec = input.ports.get(&port.port_id).and_then(|wanted| wanted.spec.as_ref());
             let ofport = self.ofports.get(&port.device).copied();
-            match (spec, ofport, zones.get(&port.port_id)) {
+            match (spec, ofport, self.zones.get(&port.port_id)) {
                 (Some(spec), Some(ofport), Some(ct_zone)) => {
                     placed.push(LocalPort { spec, ofport, ct_zone: *ct_zone });
                 }
@@ -289,30 +311,56 @@ impl Fabric {
     }
 
     async fn report(
-        &self,
+        &mut self,
         shared: &Shared,
         input: &Input,
         refused: &BTreeMap<String, ReportError>,
     ) {
         for (port_id, wanted) in &input.ports {
-            let kind = DocumentKind::Port;
-            if let Some(why) = refused.get(port_id) {
-                shared.report_failed(kind, port_id, wanted, why.clone()).await;
-            } else if let Some(link) = self.links.get(port_id) {
-                let facts = PortFacts { bound: true, device: link.device.clone() };
-                shared.report(kind, port_id, wanted, ReportState::Done, &facts, None).await;
+            let error = refused.get(port_id).cloned();
+            let device = self.links.get(port_id).map(|link| link.device.clone());
+            if error.is_some() || device.is_some() {
+                self.say(shared, DocumentKind::Port, port_id, wanted, device, error).await;
             }
         }
         for (kind, id, wanted) in &input.renewed {
             if !refused.contains_key(id) {
-                shared.report(*kind, id, wanted, ReportState::Done, &(), None).await;
+                self.say(shared, *kind, id, wanted, None, None).await;
             }
         }
         for (kind, id, wanted) in &input.unreadable {
             let why = wanted.unreadable.clone().unwrap_or_default();
             let message = format!("this host's agent cannot read it: {why}; upgrade it");
             let failed = error("unreadable_document", message, false);
-            shared.report_failed(*kind, id, wanted, failed).await;
+            self.say(shared, *kind, id, wanted, None, Some(failed)).await;
+        }
+    }
+
+    /// Reports, unless the same was said last.
+    async fn say<T>(
+        &mut self,
+        shared: &Shared,
+        kind: DocumentKind,
+        id: &str,
+        wanted: &Wanted<T>,
+        device: Option<String>,
+        error: Option<ReportError>,
+    ) {
+        let said = Said { generation: wanted.generation, device, error };
+        let key = (kind, id.to_owned());
+        if self.said.get(&key) == Some(&said) {
+            return;
+        }
+        let kept = match (&said.error, &said.device) {
+            (Some(error), _) => shared.report_failed(kind, id, wanted, error.clone()).await,
+            (None, Some(device)) => {
+                let facts = PortFacts { bound: true, device: device.clone() };
+                shared.report(kind, id, wanted, ReportState::Done, &facts, None).await
+            }
+            (None, None) => shared.report(kind, id, wanted, ReportState::Done, &(), None).await,
+        };
+        if kept {
+            self.said.insert(key, said);
         }
     }
 
@@ -331,6 +379,8 @@ impl Fabric {
             if self.links.remove(port_id).is_some() {
                 tracing::info!(port = %port_id, %device, "removed a deleted port's device");
             }
+            self.zones.remove(port_id);
+            self.said.remove(&(DocumentKind::Port, port_id.clone()));
             if let Some(zone) = shared.store.zone_of(port_id).await? {
                 shared.edges.switch.flush_zone(zone).await?;
                 shared.store.free_zone(port_id).await?;
@@ -338,9 +388,11 @@ impl Fabric {
             gone(shared, DocumentKind::Port, port_id, wanted).await;
         }
         for (id, wanted) in &input.gone_neighbours {
+            self.said.remove(&(DocumentKind::Neighbour, id.clone()));
             gone(shared, DocumentKind::Neighbour, id, wanted).await;
         }
         for (id, wanted) in &input.gone_networks {
+            self.said.remove(&(DocumentKind::Network, id.clone()));
             gone(shared, DocumentKind::Network, id, wanted).await;
         }
         Ok(())

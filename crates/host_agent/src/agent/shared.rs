@@ -123,7 +123,8 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    /// Puts a report on a document into the outbox.
+    /// Puts a report on a document into the outbox. False when the store could not take it: it is
+    /// made again at the next change or restart, and the world does not depend on it.
     pub async fn report<T>(
         &self,
         kind: DocumentKind,
@@ -132,7 +133,7 @@ impl Shared {
         state: ReportState,
         facts: &impl Serialize,
         error: Option<ReportError>,
-    ) {
+    ) -> bool {
         let draft = Draft {
             kind,
             id: id.to_owned(),
@@ -143,10 +144,15 @@ impl Shared {
             error,
         };
         match self.store.put_report(draft).await {
-            Ok(true) => self.bell.ring(),
-            Ok(false) => {}
-            // Made again at the next change or restart; the world does not depend on it.
-            Err(error) => tracing::error!(%kind, id, %error, "cannot keep a report"),
+            Ok(true) => {
+                self.bell.ring();
+                true
+            }
+            Ok(false) => true,
+            Err(error) => {
+                tracing::error!(%kind, id, %error, "cannot keep a report");
+                false
+            }
         }
     }
 
@@ -157,8 +163,8 @@ impl Shared {
         id: &str,
         wanted: &Wanted<T>,
         error: ReportError,
-    ) {
-        self.report(kind, id, wanted, ReportState::Failed, &(), Some(error)).await;
+    ) -> bool {
+        self.report(kind, id, wanted, ReportState::Failed, &(), Some(error)).await
     }
 
     /// The inbox of a server's task, and whether it is new (then the caller starts the task).
