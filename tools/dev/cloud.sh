@@ -23,6 +23,11 @@ stage_init() {
 	apply_listen "$address"
 	"$BINARY" init --state "$STATE" --listen "$address:$port" \
 		--gateway-listen "$(recall link_outside):$((port + 1))" --prefix "$PREFIX"
+	# Password hashes and users' data are root's alone; guests' processes, which are users of their own, pass
+	# through host/ to their disks and see nothing else there.
+	chmod 0700 "$STATE/db"
+	install -d -m 0711 "$STATE/host"
+	[ -e "$STATE/host/agent.db" ] || install -m 0600 /dev/null "$STATE/host/agent.db"
 	if [ ! -f "$DEMO_KEY" ]; then
 		rm -f "$DEMO_KEY.pub"
 		ssh-keygen -q -t ed25519 -N '' -C "demo@meridian" -f "$DEMO_KEY"
@@ -113,7 +118,7 @@ cloud_logs() {
 guests_running() {
 	local command
 	for command in /proc/[0-9]*/cmdline; do
-		tr '\0' ' ' <"$command" 2>/dev/null | grep -q "^[^ ]*qemu-system[^ ]* .*$STATE/host/" && basename "$(dirname "$command")"
+		{ tr '\0' ' ' <"$command" | grep -q "^[^ ]*qemu-system[^ ]* .*$STATE/"; } 2>/dev/null && basename "$(dirname "$command")"
 	done
 	return 0
 }

@@ -23,7 +23,7 @@ uninstall() {
 	local yes= packages
 	[ "${1:-}" = --yes ] && yes=1
 	[ -n "$yes" ] || confirm "Remove everything that ./dev made outside $REPO, and the cloud in $STATE?" || { echo "Nothing was changed."; exit 0; }
-	packages=$(tr '\n' ' ' <"$STATE/etc/packages-installed" 2>/dev/null || true)
+	packages=$(cat "$STATE/etc/packages-installed" 2>/dev/null | tr '\n' ' ' || true)
 	if [ -d "$STATE" ]; then
 		reset --yes
 		rm -rf "$STATE"
