@@ -192,22 +192,28 @@ fn ensure_veth(
     let mut inside = namespace.run(Netlink::open)?;
     let found = netlink.link(device)?;
     let inner = inside.link(inner_device)?.filter(|link| link.kind == "veth");
-    match (found, inner) {
-        (Some(outer), Some(inner)) if outer.kind == "veth" => return Ok((outer, inside, inner)),
-        (Some(outer), None) if outer.kind == "veth" => netlink.delete_link(outer.index)?,
-        (Some(outer), _) => return Err(other_kind(&outer.kind, "veth")),
+    match (&found, &inner) {
+        (Some(outer), _) if outer.kind != "veth" => return Err(other_kind(&outer.kind, "veth")),
         (None, Some(_)) => {
             return Err(io::Error::new(
                 io::ErrorKind::AlreadyExists,
                 format!("the namespace has another device called {inner_device}"),
             ));
         }
-        (None, None) => {}
+        _ => {}
     }
-    netlink.add_veth(device, inner_device, std::os::fd::AsFd::as_fd(namespace))?;
-    let outer = existing(netlink, device)?;
-    let inner = existing(&mut inside, inner_device)?;
-    // Both directions pass the userspace datapath as raw frames.
+    let (outer, inner) = match (found, inner) {
+        (Some(outer), Some(inner)) => (outer, inner),
+        (found, _) => {
+            if let Some(astray) = found {
+                netlink.delete_link(astray.index)?;
+            }
+            netlink.add_veth(device, inner_device, std::os::fd::AsFd::as_fd(namespace))?;
+            (existing(netlink, device)?, existing(&mut inside, inner_device)?)
+        }
+    };
+    // Both directions pass the userspace datapath as raw frames. Each time, as an agent may have
+    // been cut off between making the pair and this.
     ioctl::checksums_in_software(device)?;
     namespace.run(|| ioctl::checksums_in_software(inner_device))?;
     Ok((outer, inside, inner))
