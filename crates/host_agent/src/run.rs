@@ -133,6 +133,7 @@ pub async fn run(config: HostConfig, shutdown: Shutdown) -> Result<(), RunError>
         move |error| RunError::Io(what, error)
     };
     std::fs::create_dir_all(&config.state_dir).map_err(io(&config.state_dir))?;
+    raise_file_limit();
     let identity = tokio::select! {
         identity = enrol::identity(&config) => identity?,
         _ = shutdown.asked() => return Ok(()),
@@ -194,6 +195,19 @@ pub async fn run(config: HostConfig, shutdown: Shutdown) -> Result<(), RunError>
         tracing::warn!("some tasks did not end in time; nothing of theirs is lost");
     }
     Ok(())
+}
+
+/// Each guest needs a few descriptors of the agent; the usual limit of 1,024 is for programs that
+/// use `select`.
+fn raise_file_limit() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the struct lives across the call.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } < 0 {
+        return;
+    }
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: the struct lives across the call; a refusal leaves the limit as it was.
+    unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) };
 }
 
 /// What the operator says, or what a probe guest finds out. The probe's answer holds for a boot of

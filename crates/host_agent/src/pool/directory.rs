@@ -164,7 +164,15 @@ impl DirectoryPool {
         }
         let size_bytes = match known {
             Some(known) if path.exists() => known.size_bytes,
-            _ => disk_size(spec, image)?,
+            // Starting over with an empty disk would hide the loss.
+            Some(_) => {
+                return Err(PoolError::Io(format!(
+                    "disk {} of this server was at {} and is gone; put it back, or rebuild the server",
+                    spec.name,
+                    path.display()
+                )));
+            }
+            None => disk_size(spec, image)?,
         };
         if !path.exists() {
             match image {

@@ -67,6 +67,16 @@ async fn disks_are_made_once_and_never_written_again() {
 }
 
 #[tokio::test]
+async fn a_disk_that_is_lost_is_not_replaced_by_an_empty_one() {
+    let world = World::new();
+    let request = world.request(&[("ephemeral0", 1)], vec![None]);
+    let disks = world.pool.ensure_disks(request.clone()).await.unwrap();
+    std::fs::remove_file(&disks[0].path).unwrap();
+    let error = world.pool.ensure_disks(request).await.unwrap_err();
+    assert!(error.to_string().contains("is gone"), "{error}");
+}
+
+#[tokio::test]
 async fn a_disk_smaller_than_its_image_is_refused_with_both_numbers() {
     let world = World::new();
     let image = world.image(&vec![7; 3 << 20], ImageFormat::Raw);

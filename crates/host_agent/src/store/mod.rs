@@ -87,6 +87,8 @@ const MEMORY_DAYS: i64 = 30;
 #[derive(Clone)]
 pub struct DocumentStore {
     connection: Arc<Mutex<Connection>>,
+    /// Reports that the disk did not take: a full disk must not keep the host from saying so.
+    unsaved: Arc<Mutex<reports::Unsaved>>,
     /// In memory, calls never wait, so they are made in place: a simulated host stays on its
     /// schedule.
     inline: bool,
@@ -154,7 +156,11 @@ impl DocumentStore {
             [oldest],
         )?;
         connection.execute("DELETE FROM workflows WHERE seen_at < ?1", [oldest])?;
-        Ok(DocumentStore { connection: Arc::new(Mutex::new(connection)), inline })
+        Ok(DocumentStore {
+            connection: Arc::new(Mutex::new(connection)),
+            unsaved: Arc::default(),
+            inline,
+        })
     }
 
     /// Runs `work` on the connection, off the async threads unless the store is in memory.

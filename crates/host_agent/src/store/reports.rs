@@ -1,5 +1,8 @@
 //! The outbox: the last word on each object, until the control plane has taken it.
 
+use std::collections::BTreeMap;
+use std::sync::{MutexGuard, PoisonError};
+
 use host_protocol::{
     DocumentKind, Generation, PlacementEpoch, Report, ReportError, ReportResult, ReportState,
 };
@@ -9,6 +12,9 @@ use super::documents::bury_one;
 use super::{DocumentStore, Result, StoreError, get_meta, now_micros, relaxed, set_meta, to_sql};
 
 const SEQUENCE: &str = "sequence";
+
+/// Reports by kind and id.
+pub(super) type Unsaved = BTreeMap<(DocumentKind, String), Report>;
 
 /// A report before it has its sequence number.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +36,19 @@ pub struct Draft {
 }
 
 impl Draft {
+    fn numbered(self, sequence: i64) -> Report {
+        Report {
+            kind: self.kind,
+            id: self.id,
+            generation: self.generation,
+            epoch: self.epoch,
+            sequence: u64::try_from(sequence).unwrap_or(0),
+            state: self.state,
+            facts: self.facts,
+            error: self.error,
+        }
+    }
+
     fn says_the_same(&self, report: &Report) -> bool {
         report.generation == self.generation
             && report.epoch == self.epoch
@@ -46,7 +65,33 @@ impl DocumentStore {
     /// Not synced: a report that is lost with the power is made again from the world. Sequence
     /// numbers still rise across that, and across the loss of the whole store, because they never
     /// fall behind the clock's microseconds.
+    ///
+    /// When the disk does not take it (it is full, or read-only), it is kept in memory and sent
+    /// from there: that is just when the region must hear of it.
     pub async fn put_report(&self, draft: Draft) -> Result<bool> {
+        let key = (draft.kind, draft.id.clone());
+        let said = self.unsaved().get(&key).is_some_and(|report| draft.says_the_same(report));
+        if said {
+            return Ok(false);
+        }
+        match self.save_report(draft.clone()).await {
+            Ok(new) => {
+                self.unsaved().remove(&key);
+                Ok(new)
+            }
+            Err(error) => {
+                tracing::error!(kind = %draft.kind, id = %draft.id, %error, "a report is kept in memory only");
+                self.unsaved().insert(key, draft.numbered(now_micros()));
+                Ok(true)
+            }
+        }
+    }
+
+    fn unsaved(&self) -> MutexGuard<'_, Unsaved> {
+        self.unsaved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn save_report(&self, draft: Draft) -> Result<bool> {
         self.run(move |connection| {
             let stored: Option<String> = connection
                 .prepare_cached("SELECT report FROM reports WHERE kind = ?1 AND id = ?2")?
@@ -64,16 +109,7 @@ impl DocumentStore {
                     .unwrap_or(0);
                 let sequence = (last + 1).max(now_micros());
                 set_meta(transaction, SEQUENCE, &sequence.to_string())?;
-                let report = Report {
-                    kind: draft.kind,
-                    id: draft.id,
-                    generation: draft.generation,
-                    epoch: draft.epoch,
-                    sequence: u64::try_from(sequence).unwrap_or(0),
-                    state: draft.state,
-                    facts: draft.facts,
-                    error: draft.error,
-                };
+                let report = draft.numbered(sequence);
                 let text =
                     serde_json::to_string(&report).map_err(|error| StoreError::Unreadable {
                         place: format!("reports {}/{}", report.kind, report.id),
@@ -108,6 +144,19 @@ impl DocumentStore {
 
     /// Reports that are due, oldest first.
     pub async fn due_reports(&self, limit: usize) -> Result<Vec<Report>> {
+        let unsaved: Vec<Report> = self.unsaved().values().take(limit).cloned().collect();
+        let saved = match self.saved_reports(limit - unsaved.len()).await {
+            Err(_) if !unsaved.is_empty() => Vec::new(),
+            saved => saved?,
+        };
+        // What memory holds of an object is later than what the disk does.
+        let newest = |report: &Report| {
+            !unsaved.iter().any(|later| later.kind == report.kind && later.id == report.id)
+        };
+        Ok(saved.into_iter().filter(newest).chain(unsaved.iter().cloned()).collect())
+    }
+
+    async fn saved_reports(&self, limit: usize) -> Result<Vec<Report>> {
         self.run(move |connection| {
             let mut statement = connection.prepare_cached(
                 "SELECT report FROM reports WHERE sent = 0 ORDER BY sequence LIMIT ?1",
@@ -136,6 +185,13 @@ impl DocumentStore {
         &self,
         answered: Vec<(Report, ReportResult)>,
     ) -> Result<Vec<(DocumentKind, String)>> {
+        for (report, _) in &answered {
+            let key = (report.kind, report.id.clone());
+            let mut unsaved = self.unsaved();
+            if unsaved.get(&key).is_some_and(|held| held.sequence == report.sequence) {
+                unsaved.remove(&key);
+            }
+        }
         self.run(move |connection| {
             let transaction = connection.transaction()?;
             let mut buried = Vec::new();

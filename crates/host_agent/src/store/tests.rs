@@ -195,3 +195,25 @@ async fn operations_are_remembered_with_the_highest_epoch() {
     assert_eq!(store.operation("w/s").await.unwrap(), Some(memory));
     assert_eq!(store.operation("w/u").await.unwrap(), None);
 }
+
+#[tokio::test]
+async fn a_disk_that_takes_nothing_does_not_silence_the_host() {
+    let store = DocumentStore::in_memory().unwrap();
+    store.welcome("one").await.unwrap();
+    store.put_report(draft(1, ReportState::Working)).await.unwrap();
+    let read_only = |on: bool| {
+        let connection = store.connection.lock().unwrap();
+        connection.pragma_update(None, "query_only", on).unwrap();
+    };
+    read_only(true);
+    assert!(store.put_report(draft(1, ReportState::Failed)).await.unwrap());
+    assert!(!store.put_report(draft(1, ReportState::Failed)).await.unwrap());
+    let due = store.due_reports(10).await.unwrap();
+    assert_eq!(due.len(), 1, "the later word alone");
+    assert_eq!(due[0].state, ReportState::Failed);
+    read_only(false);
+    store.reports_answered(vec![(due[0].clone(), ReportResult::Accepted)]).await.unwrap();
+    assert!(store.put_report(draft(1, ReportState::Done)).await.unwrap());
+    let due = store.due_reports(10).await.unwrap();
+    assert_eq!((due.len(), due[0].state), (1, ReportState::Done));
+}
