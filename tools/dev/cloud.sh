@@ -146,7 +146,7 @@ cloud_down() {
 		wait_until 15 "guests to end" no_guests || { kill -9 $left 2>/dev/null || true; }
 	fi
 	switch_down
-	echo "The cloud is down. Its data stays in $STATE; ./dev up brings it back with what was running."
+	[ "${1:-}" = quietly ] || echo "The cloud is down. Its data stays in $STATE; ./dev up brings it back with what was running."
 }
 no_guests() { [ -z "$(guests_running)" ]; }
 

@@ -57,7 +57,9 @@ step "servers"
 works server create --image cli-image --flavor cli-flavor --network cli-net --key-name cli-key --security-group cli-group --wait cli-server
 works server list
 works server show cli-server
-expect "SSH" test "$(dev ssh cli-server hostname)" = cli-server
+answers() { [ "$(dev ssh cli-server hostname)" = cli-server ]; }
+wait_until 180 "SSH into the server" answers || fail "no SSH into the server"
+echo "ok: SSH"
 works console log show cli-server
 works server stop cli-server
 is() { [ "$(value status server show cli-server)" = "$1" ]; }

@@ -4,9 +4,8 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 step "nothing is there"
-dev uninstall --yes >/dev/null
-expect "nothing of this copy is on the machine" nothing_left
 prepare
+expect "nothing of this copy is on the machine" nothing_left
 
 step "./dev up"
 dev up --yes

@@ -8,9 +8,10 @@ dev() { "$REPO/dev" "$@"; }
 for part in common checks packages build switch cloud client demo remove testbed; do . "$REPO/tools/dev/$part.sh"; done
 trap - INT TERM
 
-# prepare: what was fetched and built once (the client, the guest image) is not fetched again. SHARED is the
+# prepare: begins from nothing; what was fetched and built once (the client, the guest image) is not fetched again. SHARED is the
 # state directory that has it.
 prepare() {
+	dev uninstall --yes >/dev/null
 	mkdir -p "$MERIDIAN_STATE"
 	local part
 	for part in client cache; do
