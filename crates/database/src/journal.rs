@@ -160,6 +160,22 @@ pub async fn after(
     rows.iter().map(JournalRecord::read).collect()
 }
 
+/// Deletes entries from before `time`, oldest first, at most `limit`; never one that a consumer
+/// has still to read. Returns how many. Whoever keeps the journal for longer exports it first.
+pub async fn trim(tx: &mut Tx, time: Timestamp, limit: u32) -> Result<u64, DatabaseError> {
+    tx.execute(
+        "DELETE FROM journal WHERE sequence IN (
+             SELECT sequence FROM journal j
+             WHERE j.time < $1 AND NOT EXISTS (
+                 SELECT 1 FROM journal_consumers c
+                 WHERE (c.era, c.transaction_id, c.sequence)
+                     < (j.era, j.transaction_id, j.sequence))
+             ORDER BY j.era, j.transaction_id, j.sequence LIMIT $2)",
+        &params![time, limit],
+    )
+    .await
+}
+
 /// How far a consumer is behind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct JournalLag {

@@ -3,7 +3,7 @@
 //! It sleeps until it is told of work, or until the nearest moment that is written in the
 //! database (a timeout, a retry, a lease that runs out).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +13,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::execute::{Executor, Interfere, Next, StepError};
+use crate::execute::{Executor, Next, StepError};
+use crate::interfere::Interfere;
 use crate::requests::CHANNEL;
 use crate::runner::{Registered, Runner};
 use crate::step::Workflow;
@@ -55,14 +56,7 @@ impl Default for EngineConfig {
 pub struct Engine {
     executor: Executor,
     concurrency: usize,
-    shared: Arc<Shared>,
-}
-
-#[derive(Default)]
-struct Shared {
-    runners: Mutex<HashMap<(String, u32), Arc<dyn Runner>>>,
-    /// Kinds that were met and are not known, to be logged once.
-    unknown: Mutex<HashSet<(String, u32)>>,
+    runners: Arc<Mutex<HashMap<(String, u32), Arc<dyn Runner>>>>,
 }
 
 /// What a look at the table found.
@@ -81,7 +75,7 @@ impl Engine {
         Engine {
             executor: Executor { db, owner, lease: config.lease, interfere: None },
             concurrency: config.concurrency.max(1),
-            shared: Arc::new(Shared::default()),
+            runners: Arc::default(),
         }
     }
 
@@ -99,7 +93,7 @@ impl Engine {
             Ok(registered) => registered,
             Err(mistake) => panic!("{mistake}"),
         };
-        let mut runners = self.shared.runners.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut runners = self.runners.lock().unwrap_or_else(PoisonError::into_inner);
         runners.insert((W::KIND.to_owned(), W::VERSION), Arc::new(registered));
     }
 
@@ -136,6 +130,7 @@ impl Engine {
             if next_prune <= Instant::now() {
                 next_prune = Instant::now() + PRUNE_EVERY;
                 self.prune().await;
+                self.name_unknown_kinds().await;
             }
             tokio::select! {
                 () = shutdown.cancelled() => {}
@@ -316,38 +311,47 @@ impl Engine {
             .db
             .read(move |tx| Box::pin(async move { store::get(tx, &id).await }))
             .await?;
-        Ok(row.and_then(|row| self.runner(id, &row.view.kind, row.view.version)))
+        Ok(row.and_then(|row| self.runner(&(row.view.kind, row.view.version))))
     }
 
-    fn runner(&self, id: WorkflowId, kind: &str, version: u32) -> Option<Arc<dyn Runner>> {
-        let key = (kind.to_owned(), version);
-        let runners = self.shared.runners.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = runners.get(&key).cloned();
-        drop(runners);
-        if found.is_none() {
-            let mut unknown = self.shared.unknown.lock().unwrap_or_else(PoisonError::into_inner);
-            if unknown.insert(key) {
+    fn runner(&self, kind: &(String, u32)) -> Option<Arc<dyn Runner>> {
+        self.runners.lock().unwrap_or_else(PoisonError::into_inner).get(kind).cloned()
+    }
+
+    /// Says of which kinds there is work that this release cannot do.
+    async fn name_unknown_kinds(&self) {
+        let open = self
+            .executor
+            .db
+            .read(|tx| Box::pin(async move { store::open_kinds(tx).await }))
+            .await
+            .unwrap_or_default();
+        for kind in open {
+            if self.runner(&kind).is_none() {
                 tracing::warn!(
-                    workflow = %id, kind, version,
-                    "this release does not know this kind of workflow; such are left alone until \
-                     a release that does runs here"
+                    kind = kind.0,
+                    version = kind.1,
+                    "there are workflows of a kind that this release does not know; they are left \
+                     alone until a release that does runs here"
                 );
             }
         }
-        found
     }
 
     /// What is due, not running here, and of a known kind, as far as there is room for it.
     async fn due(&self, running: &mut HashMap<WorkflowId, bool>) -> Result<Look, DatabaseError> {
         let room = self.concurrency.saturating_sub(running.len());
-        // Those of unknown kinds stay due, and must not hide the others behind them.
-        let limit = u32::try_from(self.concurrency * 4 + 1000).unwrap_or(u32::MAX);
+        // One more than fits beside those that run, which are due as well until they are claimed.
+        let limit = u32::try_from(self.concurrency + running.len() + 1).unwrap_or(u32::MAX);
+        let kinds: Vec<(String, u32)> =
+            self.runners.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
         let (rows, at) = self
             .executor
             .db
             .read(move |tx| {
+                let kinds = kinds.clone();
                 Box::pin(async move {
-                    let rows = store::due(tx, limit).await?;
+                    let rows = store::due(tx, &kinds, limit).await?;
                     Ok::<_, DatabaseError>((rows, tx.now()))
                 })
             })
@@ -358,7 +362,7 @@ impl Engine {
                 *dirty = true;
                 continue;
             }
-            let Some(runner) = self.runner(id, &kind, version) else {
+            let Some(runner) = self.runner(&(kind, version)) else {
                 continue;
             };
             if look.due.len() == room {

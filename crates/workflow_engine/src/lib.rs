@@ -25,7 +25,9 @@
 
 mod engine;
 mod execute;
+mod interfere;
 mod model;
+mod outcome;
 mod requests;
 mod runner;
 mod step;

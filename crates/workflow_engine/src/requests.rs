@@ -88,7 +88,6 @@ pub async fn start<W: Workflow>(
 /// Says that something happened that workflows may wait for. Nothing is remembered when none
 /// does: a step looks at the world before it waits.
 pub async fn wake(tx: &mut Tx, event: &EventKey) -> Result<(), DatabaseError> {
-    store::announce(tx, event.as_str()).await?;
     store::signal(tx, event.as_str());
     tx.notify(CHANNEL, "");
     Ok(())

@@ -191,6 +191,14 @@ pub(crate) async fn by_owner(
 /// these rows are also written last by the steps themselves.
 pub(crate) fn signal(tx: &mut Tx, event: &str) {
     let now = tx.now();
+    if tx.backend() == Backend::Postgres {
+        // Holds off [`barrier`] until this transaction ends.
+        tx.defer(
+            9,
+            "SELECT pg_advisory_xact_lock_shared(7301, hashtext($1))::text AS held",
+            &params![event],
+        );
+    }
     tx.defer(
         10,
         "UPDATE workflows SET signals = signals + 1,
@@ -198,18 +206,6 @@ pub(crate) fn signal(tx: &mut Tx, event: &str) {
          WHERE wait_event = $1 AND status IN ('runnable', 'waiting')",
         &params![event, now],
     );
-}
-
-/// On PostgreSQL: holds off [`barrier`] until this transaction ends.
-pub(crate) async fn announce(tx: &mut Tx, event: &str) -> Result<(), DatabaseError> {
-    if tx.backend() == Backend::Postgres {
-        tx.query(
-            "SELECT pg_advisory_xact_lock_shared(7301, hashtext($1))::text AS held",
-            &params![event],
-        )
-        .await?;
-    }
-    Ok(())
 }
 
 /// On PostgreSQL: waits for every transaction that fired `event` and has not ended.
@@ -270,21 +266,46 @@ pub(crate) async fn count_parked(tx: &mut Tx) -> Result<u64, DatabaseError> {
     .u64("n")
 }
 
-/// What is due, oldest first: (id, kind, version).
+/// What is due of these kinds and versions, oldest first: (id, kind, version).
 pub(crate) async fn due(
     tx: &mut Tx,
+    kinds: &[(String, u32)],
     limit: u32,
 ) -> Result<Vec<(WorkflowId, String, u32)>, DatabaseError> {
-    let now = tx.now();
+    let mut params: Vec<Value> = params![tx.now(), limit].to_vec();
+    let mut known = String::new();
+    for (kind, version) in kinds {
+        let at = params.len() + 1;
+        let or = if known.is_empty() { "" } else { " OR " };
+        known.push_str(&format!("{or}(kind = ${at} AND version = ${})", at + 1));
+        params.extend(params![kind, version]);
+    }
+    if known.is_empty() {
+        return Ok(Vec::new());
+    }
     let rows = tx
-        .query(
-            "SELECT id, kind, version FROM workflows
-             WHERE status IN ('runnable', 'waiting') AND due_at <= $1
-             ORDER BY due_at, id LIMIT $2",
-            &params![now, limit],
+        .query_dynamic(
+            format!(
+                "SELECT id, kind, version FROM workflows
+                 WHERE status IN ('runnable', 'waiting') AND due_at <= $1 AND ({known})
+                 ORDER BY due_at, id LIMIT $2"
+            ),
+            &params,
         )
         .await?;
     rows.iter().map(|row| Ok((row.parse("id")?, row.text("kind")?, row.u32("version")?))).collect()
+}
+
+/// The kinds and versions of what has not ended.
+pub(crate) async fn open_kinds(tx: &mut Tx) -> Result<Vec<(String, u32)>, DatabaseError> {
+    let rows = tx
+        .query(
+            "SELECT DISTINCT kind, version FROM workflows
+             WHERE status IN ('runnable', 'waiting', 'parked')",
+            &[],
+        )
+        .await?;
+    rows.iter().map(|row| Ok((row.text("kind")?, row.u32("version")?))).collect()
 }
 
 /// When the next one after a moment becomes due.

@@ -18,7 +18,7 @@ use std::time::Duration;
 use cloud_types::{TestClock, Timestamp, WorkflowId};
 use database::{BoxFuture, Database, DatabaseConfig, MigrationSet};
 
-use crate::execute::{Interfere, Interference};
+use crate::interfere::{Interfere, Interference};
 use crate::{Direction, Engine, EngineConfig, Outcome, Status, Workflow, WorkflowView};
 
 /// Rounds of running and driving after which a workflow is taken to be stuck.

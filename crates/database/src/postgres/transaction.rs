@@ -19,6 +19,9 @@ const ATTEMPTS: u32 = 10;
 const STALE_ATTEMPTS: u32 = 3;
 /// The first and the longest pause between attempts; a random part of it is taken.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(500));
+/// No further attempt is begun after this long: a request has not forever, and a server that does
+/// not answer takes seconds for each.
+const RETRY_FOR: Duration = Duration::from_secs(10);
 /// How long to ask what became of a commit before the answer is [`DatabaseError::Unknown`].
 const RESOLVE_FOR: Duration = Duration::from_secs(15);
 
@@ -56,16 +59,20 @@ where
     F: for<'c> Fn(&'c mut Tx) -> BoxFuture<'c, Result<T, E>> + Send + Sync + 'static,
 {
     let counters = &inner.shared.counters;
+    let begun = tokio::time::Instant::now();
     let mut number = 1;
     loop {
         match attempt(inner, &closure, origin, read_only).await {
             Attempt::Stored(value) => {
-                count(&counters.committed);
-                count(&counters.commits);
+                if !read_only {
+                    count(&counters.committed);
+                    count(&counters.commits);
+                }
                 return Ok(value);
             }
             Attempt::Again { stale, .. }
-                if number < if stale { STALE_ATTEMPTS } else { ATTEMPTS } =>
+                if number < if stale { STALE_ATTEMPTS } else { ATTEMPTS }
+                    && begun.elapsed() < RETRY_FOR =>
             {
                 count(&counters.retried);
                 tokio::time::sleep(pause(number, inner.shared.random_u64())).await;

@@ -110,11 +110,12 @@ impl Executor {
         }
         let outcome = outcome.and_then(|()| self.commit());
         let counters = &self.shared.counters;
-        if outcome.is_ok() {
+        let stored = kept.iter().filter(|job| !job.read_only()).count() as u64;
+        if outcome.is_err() {
+            counters.failed.fetch_add(stored, Ordering::Relaxed);
+        } else if stored > 0 {
             count(&counters.commits);
-            counters.committed.fetch_add(kept.len() as u64, Ordering::Relaxed);
-        } else {
-            counters.failed.fetch_add(kept.len() as u64, Ordering::Relaxed);
+            counters.committed.fetch_add(stored, Ordering::Relaxed);
         }
         counters.failed.fetch_add(refused.len() as u64, Ordering::Relaxed);
         // Also an error of a closure may rest on what another closure of the batch wrote, so it

@@ -124,6 +124,33 @@ async fn after_a_restore_new_entries_come_after_all_old_ones() {
     }
 }
 
+#[tokio::test]
+async fn trimming_deletes_what_is_old_and_read_by_all() {
+    for test in databases(&[THINGS]).await {
+        journal(&test.db, &["a", "b", "c"]).await;
+        let trim = |limit| {
+            let now = cloud_types::Clock::now(&test.clock);
+            transact(&test.db, move |tx| {
+                Box::pin(async move { database::journal::trim(tx, now, limit).await })
+            })
+        };
+        assert_eq!(trim(9).await.unwrap(), 0, "nothing is from before now");
+        test.clock.advance(Duration::from_secs(1));
+        let (one, two) = (test.db.consumer("one"), test.db.consumer("two"));
+        let all = expect(&one, 3).await;
+        one.commit(all[2].position).await.unwrap();
+        two.commit(all[1].position).await.unwrap();
+        assert_eq!(trim(1).await.unwrap(), 1, "{}", test.name);
+        assert_eq!(trim(9).await.unwrap(), 1, "{}: the last one is still to be read", test.name);
+        assert_eq!(names(&expect(&two, 1).await), ["c"]);
+        two.commit(all[2].position).await.unwrap();
+        assert_eq!(trim(9).await.unwrap(), 1);
+        // Positions go on from where they were.
+        journal(&test.db, &["d"]).await;
+        assert_eq!(names(&expect(&two, 1).await), ["d"], "{}", test.name);
+    }
+}
+
 /// The heart of the matter: a transaction takes its number early and commits late, while others
 /// begin after it and commit before it. A consumer that went by what it sees would store a
 /// position beyond it, and never see it.

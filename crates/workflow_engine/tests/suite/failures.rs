@@ -220,3 +220,38 @@ async fn a_kind_or_version_that_is_not_known_is_left_alone() {
         assert_eq!((left.status, left.step.as_str()), (Status::Runnable, "a"), "{}", test.name);
     }
 }
+
+#[tokio::test]
+async fn a_mistake_in_a_statement_is_a_failure_of_the_step_and_not_tried_for_ever() {
+    for test in databases().await {
+        let probe = Probe::with("b", Plan::BreakTheEnd);
+        let id = start(&test.db, &probe, "o").await;
+        engine(&test.db, &probe).run_until_idle().await.unwrap();
+        let end = view(&test.db, id).await;
+        assert_eq!(end.status, Status::Undone, "{}", test.name);
+        assert_eq!(end.fault.unwrap().status(), 500);
+    }
+}
+
+#[tokio::test]
+async fn a_step_that_this_release_does_not_have_parks_the_workflow() {
+    for test in databases().await {
+        let probe = Probe::default();
+        let id = start(&test.db, &probe, "o").await;
+        test.db
+            .transact(&Origin::system("test"), move |tx| {
+                Box::pin(
+                    async move { tx.execute("UPDATE workflows SET step = 'renamed'", &[]).await },
+                )
+            })
+            .await
+            .map(|_: u64| ())
+            .map_err(|error: DatabaseError| error)
+            .unwrap();
+        engine(&test.db, &probe).run_until_idle().await.unwrap();
+        let parked = view(&test.db, id).await;
+        assert_eq!(parked.status, Status::Parked, "{}", test.name);
+        assert!(parked.fault.unwrap().message.contains("no step renamed"));
+        assert_eq!(probe.runs.load(std::sync::atomic::Ordering::SeqCst), 0);
+    }
+}

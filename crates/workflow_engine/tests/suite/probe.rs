@@ -40,6 +40,8 @@ pub enum Plan {
     RetryOnce,
     /// Stops in the middle of its transaction, once; on PostgreSQL only.
     HoldOnce,
+    /// Has a statement that cannot work run at the end of its transaction.
+    BreakTheEnd,
     /// Fails for the first so many tries.
     FailTimes(u32),
 }
@@ -109,6 +111,10 @@ impl Probe {
             Some(Plan::Fail) => Err(Fault::conflict(format!("{what} was told to fail"))),
             Some(Plan::FailTimes(times)) if attempt <= times => {
                 Err(Fault::unavailable(format!("{what} failed for the {attempt}. time")))
+            }
+            Some(Plan::BreakTheEnd) => {
+                tx.defer(50, "UPDATE no_such_table SET nothing = 1", &[]);
+                Ok(Outcome::Done)
             }
             Some(Plan::RetryOnce) if attempt == 1 => {
                 Ok(Outcome::Retry { after: Duration::from_secs(60), why: "told to".to_owned() })
