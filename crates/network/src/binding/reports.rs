@@ -1,7 +1,7 @@
 //! What hosts say of ports, networks and neighbours.
 
 use cloud_types::{Fault, HostId, PortId, ServerId};
-use database::{BoxFuture, Tx};
+use database::{BoxFuture, JournalEntry, Tx};
 use host_documents::reports::ReportSink;
 use host_protocol::{DocumentKind, PortFacts, Report, ReportState};
 use workflow_engine::EventKey;
@@ -53,13 +53,21 @@ fn status_of(report: &Report) -> Option<PortStatus> {
 async fn set_status(tx: &mut Tx, host: &HostId, report: &Report) -> Result<(), Fault> {
     let Some(status) = status_of(report) else { return Ok(()) };
     let Ok(port) = report.id.parse::<PortId>() else { return Ok(()) };
-    let Some((device, owner)) = store::set_status(tx, &port, host, status).await? else {
+    let Some(changed) = store::set_status(tx, &port, host, status).await? else {
         return Ok(());
     };
     tracing::debug!(%port, %host, status = status.as_str(), "a port's status changed");
+    tx.journal(JournalEntry {
+        kind: "port",
+        id: report.id.clone(),
+        project: Some(changed.project_id),
+        action: "update",
+        before: None,
+        after: Some(serde_json::json!({ "status": status.as_str() })),
+    });
     workflow_engine::wake(tx, &EventKey::port(port)).await?;
-    if owner.starts_with(COMPUTE_OWNER)
-        && let Ok(server) = device.parse::<ServerId>()
+    if changed.device_owner.starts_with(COMPUTE_OWNER)
+        && let Ok(server) = changed.device_id.parse::<ServerId>()
     {
         workflow_engine::wake(tx, &EventKey::server(server)).await?;
     }

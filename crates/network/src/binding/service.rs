@@ -13,12 +13,12 @@ use serde_json::Value;
 use super::model::{Groups, neighbour_spec, network_spec, port_spec};
 use super::numbers::{self, Numbered};
 use super::store;
-use crate::faults;
 use crate::network::store as networks;
 use crate::port::model::{COMPUTE_OWNER, Port, PortBinding, PortStatus};
 use crate::port::store as ports;
 use crate::security_group::store as groups;
 use crate::subnet::store as subnets;
+use crate::{faults, journal};
 
 /// What is to be said to hosts. Collected first and put in the order of host ids, in which every
 /// transaction takes the hosts' counters.
@@ -96,6 +96,7 @@ pub async fn bind(
         None => {}
     }
     check_domain(tx, &port, host).await?;
+    let before = port.clone();
     let port_number = numbers::take_port(tx, &host.id, &port.id).await?;
     port.binding = Some(PortBinding {
         host: host.id,
@@ -110,6 +111,7 @@ pub async fn bind(
         port.device_owner = format!("{COMPUTE_OWNER}{}", host.zone);
     }
     ports::update(tx, &mut port).await?;
+    journal(tx, "port", port.id, &port.project_id, Some(&before), Some(&port));
     publish(tx, &port, &[]).await?;
     Ok(port)
 }
@@ -131,10 +133,12 @@ async fn check_domain(tx: &mut Tx, port: &Port, host: &Host) -> Result<(), Fault
 /// Takes a port off its host. Its number, and whatever else the host may still use, stays
 /// quarantined until every host concerned has said that it is done.
 pub async fn unbind(tx: &mut Tx, mut port: Port) -> Result<Port, Fault> {
+    let before = port.clone();
     let Some(binding) = port.binding.take() else { return Ok(port) };
     port.status = PortStatus::Down;
     port.binding_host = String::new();
     ports::update(tx, &mut port).await?;
+    journal(tx, "port", port.id, &port.project_id, Some(&before), Some(&port));
     let own = Numbered { host: Some(binding.host), number: binding.port_number };
     let mut batch = Batch::default();
     batch.tombstone(binding.host, DocumentKind::Port, port.id, vec![own]);

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use cloud_types::{HostId, NetworkId, PortId, SecurityGroupId};
+use cloud_types::{HostId, NetworkId, PortId, ProjectId, SecurityGroupId};
 use database::{DatabaseError, Tx, params};
 use host_protocol::DocumentKind;
 
@@ -137,23 +137,42 @@ pub async fn is_quarantined(tx: &mut Tx, owner: &str) -> Result<bool, DatabaseEr
     Ok(!rows.is_empty())
 }
 
-/// Sets a bound port's status as its host reports it. What the port belongs to is returned when
-/// that is news: (device, owner of the device).
+/// Whose port changed its status, and what uses it.
+#[derive(Clone, Debug)]
+pub struct StatusChange {
+    /// The owner.
+    pub project_id: ProjectId,
+    /// What uses it.
+    pub device_id: String,
+    /// What kind of user that is.
+    pub device_owner: String,
+}
+
+/// Sets a bound port's status as its host reports it; `None` when it is no news, or the port lives
+/// elsewhere by now.
 pub async fn set_status(
     tx: &mut Tx,
     port: &PortId,
     host: &HostId,
     status: PortStatus,
-) -> Result<Option<(String, String)>, DatabaseError> {
+) -> Result<Option<StatusChange>, DatabaseError> {
     let now = tx.now();
     let row = tx
         .query_opt(
             "UPDATE ports SET status = $3, revision = revision + 1, updated_at = $4 \
-             WHERE id = $1 AND bound_host = $2 AND status <> $3 RETURNING device_id, device_owner",
+             WHERE id = $1 AND bound_host = $2 AND status <> $3 \
+             RETURNING project_id, device_id, device_owner",
             &params![port, host, status.as_str(), now],
         )
         .await?;
-    row.map(|row| Ok((row.text("device_id")?, row.text("device_owner")?))).transpose()
+    row.map(|row| {
+        Ok(StatusChange {
+            project_id: row.parse("project_id")?,
+            device_id: row.text("device_id")?,
+            device_owner: row.text("device_owner")?,
+        })
+    })
+    .transpose()
 }
 
 /// The addresses that a group stands for in a network: those of its bound members.

@@ -341,4 +341,42 @@ async fn ports_bound_and_released_at_once_leave_every_host_with_the_whole_pictur
         assert_eq!(there, wanted(false), "host {}", host.name);
     }
 }
+async fn servers_with_two_nics_are_bound_in_one_order_of_locks(cloud: Cloud) {
+    let host = cloud.host("a", "l2").await;
+    let (one, _) = cloud.network_with("10.0.0.0/24").await;
+    let (two, _) = cloud.network_with("10.0.1.0/24").await;
+    let tasks: Vec<_> = (0..8)
+        .map(|at| {
+            let (cloud, host) = (cloud.clone(), host.clone());
+            tokio::spawn(async move {
+                let order = if at % 2 == 0 { [one, two] } else { [two, one] };
+                let nics = order
+                    .map(|id| NicRequest { network: Some(id), ..NicRequest::default() })
+                    .to_vec();
+                let server = ServerId::random();
+                let ports = cloud.prepare(server, nics, &[]).await.unwrap();
+                let network = cloud.network.clone();
+                cloud
+                    .transact(move |tx| {
+                        let (network, host, ports) = (network.clone(), host.clone(), ports.clone());
+                        Box::pin(async move {
+                            for port in &ports {
+                                network.bind_port(tx, &port.id, &host).await?;
+                            }
+                            Ok(())
+                        })
+                    })
+                    .await
+                    .unwrap();
+                cloud.release(server).await;
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let metrics = cloud.db.metrics();
+    assert_eq!(metrics.lock_order_inversions, 0, "locks were taken in two orders");
+    assert_eq!(metrics.retried, 0, "transactions waited for each other in a circle");
+}
 }

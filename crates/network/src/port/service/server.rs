@@ -177,12 +177,19 @@ impl Network {
     }
 }
 
-/// The port, read after its locks were taken.
+/// The port, read after its locks were taken. Compute binds the NICs of a server one after the
+/// other in one transaction: the first call takes the locks of all of them, so that everybody takes
+/// them in one order.
 async fn locked(tx: &mut Tx, id: &PortId) -> Result<Port, Fault> {
-    let (network, project) =
-        store::place_of(tx, id).await?.ok_or_else(|| faults::port_not_found(id))?;
-    tx.lock(&[network_lock(&network), groups_lock(&project)]).await?;
-    store::get(tx, id).await?.ok_or_else(|| faults::port_not_found(id))
+    let missing = || faults::port_not_found(id);
+    let known = store::get(tx, id).await?.ok_or_else(missing)?;
+    let mut together = Vec::new();
+    if let Some(server) = known.device_id.parse().ok().filter(|_| known.is_compute()) {
+        together = store::of_servers(tx, &[server]).await?;
+    }
+    together.push(known);
+    lock_all(tx, &together).await?;
+    store::get(tx, id).await?.ok_or_else(missing)
 }
 
 async fn lock_all(tx: &mut Tx, ports: &[Port]) -> Result<(), Fault> {
