@@ -1,7 +1,7 @@
 //! Identity, network, images and compute on one port, over a database in memory and simulated
 //! hosts: for trying a client, and for looking at answers without a hypervisor.
 //!
-//! `cargo run -p compute --example compute_server -- 127.0.0.1:8774 3`, then
+//! `cargo run -p compute --example compute_server -- 127.0.0.1:8774 3 [FILE]`, then
 //! `OS_AUTH_URL=http://127.0.0.1:8774/identity/v3 OS_USERNAME=admin OS_PASSWORD=admin
 //! OS_PROJECT_NAME=admin OS_USER_DOMAIN_ID=default OS_PROJECT_DOMAIN_ID=default openstack …`
 
@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use cloud_types::{Fault, HostId, SystemClock};
 use compute::{Compute, HostQueries, Ratios};
-use database::{BoxFuture, Database, DatabaseConfig, Origin, Tx};
-use host_documents::reports::{ReportSink, apply, get as report_of};
+use database::{BoxFuture, Database, DatabaseConfig, Notification, Origin, Tx};
+use host_documents::reports::{ReportSink, apply};
 use host_documents::{CHANNEL, documents, hosts};
 use host_protocol::{
     DesiredPower, Document, DocumentKind, HostAnswer, HostFacts, HostQuery, PortFacts, PowerState,
@@ -100,24 +100,18 @@ async fn simulate(db: Database, id: HostId, name: String, sink: Arc<Both>) -> Re
     static SEQUENCE: AtomicU64 = AtomicU64::new(1);
     let mut changes = db.subscribe(CHANNEL);
     let origin = Origin::system("simulated-host");
+    let mut position = 0;
     loop {
-        let told = db
-            .transact(&origin, move |tx| {
-                Box::pin(async move {
-                    hosts::seen(tx, &id).await?;
-                    let mut told = Vec::new();
-                    for document in documents::snapshot(tx, &id).await?.0 {
-                        let last = report_of(tx, &id, document.kind, &document.id).await?;
-                        told.push((document, last.map(|stored| stored.report.generation)));
-                    }
-                    Ok::<_, Fault>(told)
-                })
+        db.transact(&origin, move |tx| Box::pin(async move { hosts::seen(tx, &id).await })).await?;
+        let news = db
+            .read(move |tx| {
+                Box::pin(
+                    async move { Ok::<_, Fault>(documents::after(tx, &id, position, 1000).await?) },
+                )
             })
             .await?;
-        for (document, last) in told {
-            if last == Some(document.generation) {
-                continue;
-            }
+        for document in news {
+            position = document.position;
             let (state, facts) = outcome(&name, &document);
             let report = Report {
                 kind: document.kind,
@@ -136,7 +130,17 @@ async fn simulate(db: Database, id: HostId, name: String, sink: Arc<Both>) -> Re
             })
             .await?;
         }
-        let _ = tokio::time::timeout(Duration::from_secs(10), changes.recv()).await;
+        let sign_of_life = tokio::time::sleep(Duration::from_secs(10));
+        tokio::pin!(sign_of_life);
+        loop {
+            tokio::select! {
+                () = &mut sign_of_life => break,
+                change = changes.recv() => match change {
+                    Notification::Key(key) if key != id.to_string() => {}
+                    _ => break,
+                },
+            }
+        }
     }
 }
 
@@ -144,7 +148,12 @@ async fn simulate(db: Database, id: HostId, name: String, sink: Arc<Both>) -> Re
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8774".to_owned());
     let count: u32 = std::env::args().nth(2).and_then(|text| text.parse().ok()).unwrap_or(2);
-    let db = Database::open(&DatabaseConfig::SqliteMemory, Arc::new(SystemClock)).await?;
+    // A file is what a small cloud runs on; memory has no reader beside the writer.
+    let config = match std::env::args().nth(3) {
+        Some(path) => DatabaseConfig::Sqlite { path: path.into() },
+        None => DatabaseConfig::SqliteMemory,
+    };
+    let db = Database::open(&config, Arc::new(SystemClock)).await?;
     db.migrate(&[
         workflow_engine::MIGRATIONS,
         service_kit::MIGRATIONS,

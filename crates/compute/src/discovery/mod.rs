@@ -2,3 +2,6 @@
 //! release, so there is nothing beneath the routes.
 
 pub mod api;
+
+#[cfg(test)]
+mod tests;

@@ -34,3 +34,6 @@ pub trait HostQueries: Send + Sync {
         query: HostQuery,
     ) -> BoxFuture<'_, Result<HostAnswer, Fault>>;
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,3 +5,6 @@
 pub mod api;
 pub mod model;
 pub mod service;
+
+#[cfg(test)]
+mod tests;

@@ -152,8 +152,8 @@ impl Filter {
             Filter::Enabled => "disabled by an operator",
             Filter::Alive => "not in contact",
             Filter::Zone => "in another availability zone",
-            Filter::RequestedHost => "not the host asked for",
-            Filter::NotTried => "failed to build this server already",
+            Filter::RequestedHost => "not the one asked for",
+            Filter::NotTried => "given up on for this server",
             Filter::L2Domain => "outside the L2 domain of the server's networks",
             Filter::Architecture => "of another processor architecture",
             Filter::Vcpu => "short of processors",
@@ -250,9 +250,10 @@ impl fmt::Display for Refusal {
         if self.hosts == 0 {
             return write!(f, "This cloud has no hosts yet: enrol one.");
         }
-        let (noun, verb) = if self.hosts == 1 { ("host", "was") } else { ("hosts", "were") };
+        let noun = if self.hosts == 1 { "host" } else { "hosts" };
         write!(f, "Of {} {noun}", self.hosts)?;
         for (filter, count) in &self.refused {
+            let verb = if *count == 1 { "was" } else { "were" };
             write!(f, ", {count} {verb} {} ({})", filter.reason(), filter.name())?;
         }
         match &self.largest {

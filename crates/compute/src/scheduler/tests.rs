@@ -59,8 +59,8 @@ fn a_refusal_names_each_filter_and_what_would_fit() {
     assert_eq!(
         refusal.to_string(),
         "No host fits 2 vCPU, 4096 MiB of memory, 10 GiB of disk. Of 4 hosts, \
-         1 were disabled by an operator (enabled), 1 were not in contact (alive), \
-         1 were in another availability zone (availability_zone), 1 were short of memory (memory). \
+         1 was disabled by an operator (enabled), 1 was not in contact (alive), \
+         1 was in another availability zone (availability_zone), 1 was short of memory (memory). \
          The largest server of this shape that fits now: 1 vCPU, 2048 MiB of memory, 5 GiB of disk."
     );
 }
