@@ -56,8 +56,11 @@ impl Default for EngineConfig {
 pub struct Engine {
     executor: Executor,
     concurrency: usize,
-    runners: Arc<Mutex<HashMap<(String, u32), Arc<dyn Runner>>>>,
+    runners: Arc<Mutex<Runners>>,
 }
+
+/// What is known, by kind and version.
+type Runners = HashMap<(String, u32), Arc<dyn Runner>>;
 
 /// What a look at the table found.
 struct Look {
