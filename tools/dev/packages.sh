@@ -21,6 +21,7 @@ TEXT
 packages_to_test() {
 	cat <<TEXT
 postgresql-15: the second database under test (started by the tests on a socket of their own)
+sqlite3: looks into the embedded database behind its back
 nftables: cuts hosts off in partition tests
 genisoimage: config drives and images of other formats
 mtools: reads config drives

@@ -15,6 +15,12 @@ in_namespace() {
 	shift
 	nsenter "--net=/run/netns/$name" -- "$@"
 }
+# `ip -n` would do, but it rearranges mounts and so fails where / is not a mount (a plain chroot).
+ip_in() {
+	local name=$1
+	shift
+	in_namespace "$name" ip "$@"
+}
 namespace_exists() { ip netns list 2>/dev/null | awk '{ print $1 }' | grep -qxF "$1"; }
 
 # make_namespace NAME: with its loopback up and without IPv6 chatter from devices that are no one's.
@@ -73,8 +79,8 @@ link_to_machine() {
 	fi
 	ip address replace "$outside/30" dev "$PREFIX-up"
 	ip link set "$PREFIX-up" up
-	ip -n "$NAMESPACE" address replace "$inside/30" dev "$PREFIX-dn"
-	ip -n "$NAMESPACE" link set "$PREFIX-dn" up
+	ip_in "$NAMESPACE" address replace "$inside/30" dev "$PREFIX-dn"
+	ip_in "$NAMESPACE" link set "$PREFIX-dn" up
 }
 
 switch_up() {
@@ -90,7 +96,7 @@ namespaces_beyond() {
 	local host=$1 name
 	for name in $(ip netns list 2>/dev/null | awk '{ print $1 }'); do
 		[ "$name" = "$host" ] && continue
-		ip -n "$name" -o link show type veth 2>/dev/null | grep -q "link-netns $host\$\|link-netns $host " && echo "$name"
+		ip_in "$name" -o link show type veth 2>/dev/null | grep -q "link-netns $host\$\|link-netns $host " && echo "$name"
 	done
 	return 0
 }

@@ -100,9 +100,9 @@ TEXT
 # plug BRIDGE NAME NAMESPACE DEVICE: a cable from a port of the fabric's bridge to a device elsewhere.
 plug() {
 	local bridge=$1 port=$2 namespace=$3 device=$4
-	ip -n "$PREFIX-net" link add "$port" type veth peer name "$device" netns "$namespace"
-	ip -n "$PREFIX-net" link set "$port" master "$bridge" up
-	ip -n "$namespace" link set "$device" up
+	ip_in "$PREFIX-net" link add "$port" type veth peer name "$device" netns "$namespace"
+	ip_in "$PREFIX-net" link set "$port" master "$bridge" up
+	ip_in "$namespace" link set "$device" up
 }
 
 testbed_fabric() {
@@ -111,29 +111,29 @@ testbed_fabric() {
 	make_namespace "$PREFIX-net"
 	make_namespace "$PREFIX-rtr"
 	make_namespace "$PREFIX-out"
-	ip -n "$PREFIX-net" link add mgmt type bridge
-	ip -n "$PREFIX-net" link set mgmt up
-	ip -n "$PREFIX-net" link add machine type veth peer name "$PREFIX-up" netns 1
-	ip -n "$PREFIX-net" link set machine master mgmt up
+	ip_in "$PREFIX-net" link add mgmt type bridge
+	ip_in "$PREFIX-net" link set mgmt up
+	ip link add "$PREFIX-up" type veth peer name machine netns "$PREFIX-net"
+	ip_in "$PREFIX-net" link set machine master mgmt up
 	ip address replace "$subnet.1/24" dev "$PREFIX-up"
 	ip link set "$PREFIX-up" up
 	for c in $(seq "$clusters"); do
-		ip -n "$PREFIX-net" link add "l2-$c" type bridge ageing_time $UNDERLAY_AGEING_CENTISECONDS mcast_snooping 0
-		ip -n "$PREFIX-net" link set "l2-$c" up
+		ip_in "$PREFIX-net" link add "l2-$c" type bridge ageing_time $UNDERLAY_AGEING_CENTISECONDS mcast_snooping 0
+		ip_in "$PREFIX-net" link set "l2-$c" up
 		plug "l2-$c" "rtr-$c" "$PREFIX-rtr" "leg-$c"
-		ip -n "$PREFIX-rtr" address add "10.199.$c.1/24" dev "leg-$c"
+		ip_in "$PREFIX-rtr" address add "10.199.$c.1/24" dev "leg-$c"
 	done
-	ip -n "$PREFIX-rtr" link add out0 type veth peer name out0 netns "$PREFIX-out"
-	ip -n "$PREFIX-rtr" address add 203.0.113.1/24 dev out0
-	ip -n "$PREFIX-rtr" link set out0 up
-	ip -n "$PREFIX-out" address add 203.0.113.2/24 dev out0
-	ip -n "$PREFIX-out" link set out0 up
-	ip -n "$PREFIX-out" route add default via 203.0.113.1
+	ip_in "$PREFIX-rtr" link add out0 type veth peer name out0 netns "$PREFIX-out"
+	ip_in "$PREFIX-rtr" address add 203.0.113.1/24 dev out0
+	ip_in "$PREFIX-rtr" link set out0 up
+	ip_in "$PREFIX-out" address add 203.0.113.2/24 dev out0
+	ip_in "$PREFIX-out" link set out0 up
+	ip_in "$PREFIX-out" route add default via 203.0.113.1
 	in_namespace "$PREFIX-rtr" sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'
 	for i in $(seq "$hosts"); do
 		make_namespace "$PREFIX-h$i"
 		plug mgmt "h$i-mgmt" "$PREFIX-h$i" mgmt0
-		ip -n "$PREFIX-h$i" address add "$subnet.$((10 + i))/24" dev mgmt0
+		ip_in "$PREFIX-h$i" address add "$subnet.$((10 + i))/24" dev mgmt0
 		plug "l2-$(((i - 1) % clusters + 1))" "h$i-under" "$PREFIX-h$i" under0
 	done
 }
