@@ -250,10 +250,17 @@ fn bind(
 }
 
 /// Why an existing file cannot be written; `None` when it can, or is not there.
+///
+/// The file is asked about and never opened: closing any descriptor of it would drop the locks
+/// that SQLite holds on it for the whole process (POSIX advisory locks belong to the process and
+/// the inode). Another process that closes the database would then take itself for the last user,
+/// and delete the log into which this process goes on writing.
 fn why_not_writable(path: &Path) -> Option<std::io::Error> {
-    use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
-    match std::fs::OpenOptions::new().append(true).open(path) {
-        Err(error) if matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem) => Some(error),
+    use nix::errno::Errno;
+    use nix::fcntl::{AT_FDCWD, AtFlags};
+    use nix::unistd::{AccessFlags, faccessat};
+    match faccessat(AT_FDCWD, path, AccessFlags::W_OK, AtFlags::AT_EACCESS) {
+        Err(errno @ (Errno::EACCES | Errno::EROFS)) => Some(errno.into()),
         _ => None,
     }
 }

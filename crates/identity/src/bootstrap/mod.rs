@@ -288,12 +288,11 @@ async fn give(
 
 /// Type, name, description, and the path below the base URL. Clients of identity and image find
 /// the version below by discovery; compute's is part of the endpoint, as everywhere.
-const SERVICES: [(&str, &str, &str, &str); 5] = [
+const SERVICES: [(&str, &str, &str, &str); 4] = [
     ("identity", "keystone", "Identity", "/identity"),
     ("compute", "nova", "Compute", "/compute/v2.1"),
     ("network", "neutron", "Networking", "/network"),
     ("image", "glance", "Images", "/image"),
-    ("meridian", "meridian", "What Meridian adds", "/meridian/v1"),
 ];
 
 async fn make_catalog(tx: &mut Tx, region: &str, base_url: &str) -> Result<(), BootstrapError> {

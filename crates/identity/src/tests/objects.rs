@@ -150,7 +150,7 @@ async fn projects_are_made_below_each_other_and_listed_for_their_users(cloud: Cl
 async fn the_catalogue_can_be_changed(cloud: Cloud) {
     let admin = cloud.admin().await;
     let endpoints = cloud.get(&admin, "/v3/endpoints").await.expect(200);
-    assert_eq!(endpoints.body["endpoints"].as_array().unwrap().len(), 15);
+    assert_eq!(endpoints.body["endpoints"].as_array().unwrap().len(), 12);
     let body = json!({"service": {"type": "object-store", "name": "swift"}});
     let service = cloud.call(&admin, "POST", "/v3/services", body).await.expect(201);
     let id = service.body["service"]["id"].as_str().unwrap().to_owned();
@@ -189,7 +189,7 @@ async fn bootstrap_again_changes_nothing_that_was_chosen(cloud: Cloud) {
     assert_eq!(cloud.get(&admin, "/v3/role_assignments").await.expect(200).body, before);
     let endpoints = cloud.get(&admin, "/v3/endpoints").await.expect(200).body;
     let endpoints = endpoints["endpoints"].as_array().unwrap();
-    assert_eq!(endpoints.len(), 15);
+    assert_eq!(endpoints.len(), 12);
     assert!(
         endpoints.iter().all(|e| e["url"].as_str().unwrap().starts_with("https://new.example/"))
     );

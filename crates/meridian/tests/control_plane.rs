@@ -1,0 +1,115 @@
+//! The control plane as its users meet it: the real binary in a process of its own, over TLS.
+
+use anyhow::{Context, Result};
+use black_box::{Cloud, Database, until};
+use serde_json::json;
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_sigkill() -> Result<()> {
+    let mut cloud = Cloud::start(&Database::Sqlite).await?;
+    let demo = cloud.demo().await?;
+    let made = demo
+        .post("/network/v2.0/networks", &json!({"network": {"name": "kept"}}))
+        .await?
+        .expect(201)?;
+    let id = made.json["network"]["id"].as_str().context("no id")?.to_owned();
+    cloud.kill_control_plane();
+    cloud.start_control_plane().await?;
+    // The token is as good as before: its key is on disk and nothing has revoked it.
+    let found = demo.get(&format!("/network/v2.0/networks/{id}")).await?.expect(200)?;
+    assert_eq!(found.json["network"]["name"], "kept");
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_idempotency_key_makes_one_network() -> Result<()> {
+    let cloud = Cloud::start(&Database::Sqlite).await?;
+    let demo = cloud.demo().await?.with_header("idempotency-key", "one-and-the-same");
+    let body = json!({"network": {"name": "once"}});
+    let first = demo.post("/network/v2.0/networks", &body).await?.expect(201)?;
+    let again = demo.post("/network/v2.0/networks", &body).await?.expect(201)?;
+    assert_eq!(first.json, again.json);
+    let listed = cloud.demo().await?.get("/network/v2.0/networks?name=once").await?.expect(200)?;
+    assert_eq!(listed.json["networks"].as_array().map(Vec::len), Some(1));
+    let other = json!({"network": {"name": "another"}});
+    let refused = demo.post("/network/v2.0/networks", &other).await?;
+    assert!((400..500).contains(&refused.status), "{}: {}", refused.status, refused.text);
+    Ok(())
+}
+
+/// Another process that opens and closes the database file must not take the log away under the
+/// control plane: what was acknowledged after that would be gone with the process.
+#[tokio::test]
+async fn another_process_on_the_database_loses_nothing() -> Result<()> {
+    let mut cloud = Cloud::start(&Database::Sqlite).await?;
+    let demo = cloud.demo().await?;
+    for round in 0..3 {
+        let visitor = cloud.command().args(["host", "token"]).output()?;
+        anyhow::ensure!(visitor.status.success(), "{}", String::from_utf8_lossy(&visitor.stderr));
+        let body = json!({"network": {"name": format!("round-{round}")}});
+        demo.post("/network/v2.0/networks", &body).await?.expect(201)?;
+    }
+    cloud.kill_control_plane();
+    cloud.start_control_plane().await?;
+    let listed = demo.get("/network/v2.0/networks").await?.expect(200)?;
+    let names: Vec<_> = listed.json["networks"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|network| network["name"].as_str())
+        .collect();
+    for round in 0..3 {
+        assert!(names.contains(&format!("round-{round}").as_str()), "{names:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn secrets_are_in_no_log() -> Result<()> {
+    let cloud = Cloud::start(&Database::Sqlite).await?;
+    let admin = cloud.admin().await?;
+    admin.get("/identity/v3/users").await?.expect(200)?;
+    let wrong = cloud.anonymous()?.login("admin", "a-wrong-password-7391", "admin").await;
+    assert!(wrong.is_err());
+    let log = || async { cloud.control_plane_log().contains("/identity/v3/users") };
+    until("the request to be logged", log).await;
+    let text = cloud.control_plane_log();
+    let token = admin.token().context("no token")?;
+    for secret in [token, &cloud.password("meridian-admin")?, "a-wrong-password-7391"] {
+        assert!(!text.contains(secret), "a secret stands in the log");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_without_any_host_says_why() -> Result<()> {
+    let cloud = Cloud::start(&Database::Sqlite).await?;
+    let (admin, demo) = (cloud.admin().await?, cloud.demo().await?);
+    let flavor = json!({"flavor": {"name": "tiny", "ram": 64, "vcpus": 1, "disk": 1}});
+    let flavor = admin.post("/compute/v2.1/flavors", &flavor).await?.expect(200)?;
+    let image = json!({"name": "disk", "disk_format": "raw", "container_format": "bare"});
+    let image = demo.post("/image/v2/images", &image).await?.expect(201)?;
+    let image = image.json["id"].as_str().context("no image")?.to_owned();
+    demo.upload(&format!("/image/v2/images/{image}/file"), vec![0; 4096]).await?.expect(204)?;
+    let server = json!({"server": {
+        "name": "lonely", "imageRef": image, "flavorRef": flavor.json["flavor"]["id"],
+    }});
+    let server = demo.post("/compute/v2.1/servers", &server).await?.expect(202)?;
+    let id = server.json["server"]["id"].as_str().context("no server")?.to_owned();
+    let path = format!("/compute/v2.1/servers/{id}");
+    until("the server to fail", || async {
+        demo.get(&path).await.is_ok_and(|shown| shown.json["server"]["status"] == "ERROR")
+    })
+    .await;
+    let shown = demo.get(&path).await?.expect(200)?;
+    let message = shown.json["server"]["fault"]["message"].as_str().context("no fault")?.to_owned();
+    assert!(message.contains("no hosts"), "{message}");
+    demo.delete(&path).await?.expect(204)?;
+    until("the server to be gone", || async {
+        demo.get(&path).await.is_ok_and(|shown| shown.status == 404)
+    })
+    .await;
+    let usage = demo.get("/compute/v2.1/limits").await?.expect(200)?;
+    assert_eq!(usage.json["limits"]["absolute"]["totalInstancesUsed"], 0);
+    Ok(())
+}
