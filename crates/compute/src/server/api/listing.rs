@@ -73,6 +73,19 @@ const OPERATORS: &[&str] = &[
     "marker",
 ];
 
+/// Parameters that are known and not offered: to pass one over would answer another question.
+const NOT_OFFERED: &[&str] = &[
+    "created_at",
+    "launched_at",
+    "terminated_at",
+    "kernel_id",
+    "ramdisk_id",
+    "root_device_name",
+    "access_ip_v4",
+    "access_ip_v6",
+    "soft_deleted",
+];
+
 /// Keys that Nova once took and ignores until 2.74, and refuses since.
 const IGNORED_SORT_KEYS: &[&str] = &[
     "architecture",
@@ -224,6 +237,11 @@ impl Reader<'_> {
                 ))
             })?),
         };
+        if let Some(key) = NOT_OFFERED.iter().find(|key| self.get(key, operator).is_some()) {
+            return Err(Fault::bad_request(format!(
+                "Servers cannot be filtered by {key} here; changes-since and sort_key can help."
+            )));
+        }
         self.scope(&mut query, operator)?;
         if !self.status(&mut query)? {
             return Ok(None);

@@ -234,7 +234,7 @@ async fn lists_filter_sort_and_page(on: On) {
     };
     for bad in [
         "status=nonsense", "marker=12345678-1234-4234-8234-123456789012", "limit=-1", "colour=1",
-        "changes-since=soon", "sort_key=secret", "name=(", "metadata=1", "all_tenants=maybe",
+        "changes-since=soon", "sort_key=secret", "name=(", "metadata=1", "all_tenants=maybe", "created_at=2020",
     ] {
         assert_eq!(member(bad).await, 400, "{bad}");
     }
