@@ -14,11 +14,13 @@ check() {
 	shift
 	began=$(now_ms)
 	printf '\n=== %s\n' "$name"
+	# In the background, because the shell would ignore `set -e` on the left of `||`.
 	(
 		set -euo pipefail
 		trap - INT TERM
 		"$@"
-	) </dev/null || status=$?
+	) </dev/null &
+	wait $! || status=$?
 	if [ $status = 0 ]; then
 		TESTS_PASSED=$((TESTS_PASSED + 1))
 		printf '=== %s: passed in %s\n' "$name" "$(seconds $(($(now_ms) - began)))"

@@ -43,7 +43,13 @@ inside /work/meridian/dev up --yes </dev/null
 expect "SSH into hello" test "$(inside /work/meridian/dev ssh hello hostname </dev/null)" = hello
 step "daemons that came with packages are off"
 for daemon in ovs-vswitchd ovsdb-server postgres; do
-	others() { for pid in $(pgrep -x "$1"); do [ "$(readlink "/proc/$pid/root")" = "$root" ] && tr '\0' ' ' <"/proc/$pid/cmdline" | grep -v "/var/lib/meridian-"; done; }
+	others() {
+		local pid found=
+		for pid in $(pgrep -x "$1"); do
+			[ "$(readlink "/proc/$pid/root")" = "$root" ] && ! tr '\0' ' ' <"/proc/$pid/cmdline" | grep -q /var/lib/meridian- && found=$pid
+		done
+		[ -n "$found" ]
+	}
 	expect_not "no $daemon of Debian's runs" others "$daemon"
 done
 expect_not "the policy that kept them off is gone" test -e "$root/usr/sbin/policy-rc.d"
