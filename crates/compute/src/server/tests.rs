@@ -166,6 +166,18 @@ async fn when_every_host_fails_the_fault_says_what_each_said_and_nothing_is_left
     assert_eq!((cloud.ports().await, cloud.used("instances").await), (0, 0));
 }
 
+async fn what_no_host_can_do_is_not_tried_on_another(on: On) {
+    let cloud = on.cloud(2).await;
+    cloud.behave("host-1", Behaviour::Fails("no_such_image", false));
+    cloud.behave("host-2", Behaviour::Fails("no_such_image", false));
+    let id = cloud.boot_settled("web").await;
+    let server = cloud.server(&id).await;
+    assert_eq!(server["status"], "ERROR");
+    let message = text(&server["fault"]["message"]);
+    assert!(message.contains("(no_such_image)") && !message.contains("before"), "{message}");
+    assert_eq!(cloud.leftovers().await, []);
+}
+
 async fn a_host_that_keeps_trying_gets_a_minute(on: On) {
     let cloud = on.cloud(1).await;
     cloud.behave("host-1", Behaviour::Fails("memory_short", true));

@@ -38,6 +38,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a claim is tried again when somebody was faster, before other work may go first.
 const CLAIM_ATTEMPTS: u32 = 8;
 
+/// What a host says when the reason is the server's and not its own: another would say the same.
+const NO_HOST_CAN: &[&str] = &["no_such_image", "disk_too_small", "bad_config_drive"];
+
 /// The workflow.
 pub struct ServerCreate(pub Core);
 
@@ -248,7 +251,10 @@ impl ServerCreate {
             Word::Done(PowerState::Running | PowerState::Paused | PowerState::Shutdown) => {
                 Ok(Outcome::Done)
             }
-            Word::Failed { message, retrying } => {
+            Word::Failed { code, message, .. } if NO_HOST_CAN.contains(&code.as_str()) => {
+                Err(host_failed(&host, &message))
+            }
+            Word::Failed { message, retrying, .. } => {
                 let since = *s.failing_since.get_or_insert(c.tx.now());
                 if retrying && c.tx.now().since(since) < PATIENCE {
                     return Ok(wait_for(s.server));

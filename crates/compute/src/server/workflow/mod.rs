@@ -15,7 +15,9 @@ use std::time::Duration;
 use cloud_types::{Fault, FaultKind, ServerId};
 use database::Tx;
 use host_documents::{documents, reports};
-use host_protocol::{DocumentKind, Generation, PowerState, Report, ReportState, ServerFacts};
+use host_protocol::{
+    DocumentKind, Generation, PowerState, Report, ReportError, ReportState, ServerFacts,
+};
 use network::Network;
 use workflow_engine::{Engine, EventKey, Outcome};
 
@@ -98,6 +100,8 @@ enum Word {
     Done(PowerState),
     /// It cannot do it.
     Failed {
+        /// A stable word for why.
+        code: String,
         /// In its words.
         message: String,
         /// Whether it goes on trying by itself.
@@ -120,14 +124,13 @@ async fn last_word(tx: &mut Tx, server: &Server, host: &HostRef) -> Result<Word,
             facts(&report).map_or(Word::None, |facts| Word::Done(facts.power_state))
         }
         ReportState::Failed => {
-            let error = report.error;
-            Word::Failed {
-                message: error.as_ref().map_or_else(
-                    || "the host gave no reason".to_owned(),
-                    |error| format!("{} ({})", error.message, error.code),
-                ),
-                retrying: error.is_some_and(|error| error.retrying),
-            }
+            let error = report.error.unwrap_or_else(|| ReportError {
+                code: "unknown".to_owned(),
+                message: "the host gave no reason".to_owned(),
+                retrying: false,
+            });
+            let message = format!("{} ({})", error.message, error.code);
+            Word::Failed { code: error.code, message, retrying: error.retrying }
         }
         ReportState::Working | ReportState::Gone => Word::None,
     })

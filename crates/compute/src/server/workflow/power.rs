@@ -111,7 +111,7 @@ async fn drive(
     put_document(c.tx, &server, &host).await?;
     match last_word(c.tx, &server, &host).await? {
         Word::Done(power) if is_as_desired(power, desired) => Ok(Outcome::Done),
-        Word::Failed { message, retrying: false } => Err(host_failed(&host, &message)),
+        Word::Failed { message, retrying: false, .. } => Err(host_failed(&host, &message)),
         Word::None | Word::Done(_) | Word::Failed { .. } => Ok(wait_for(id)),
     }
 }

@@ -129,7 +129,7 @@ async fn start_anew(
     put_document(c.tx, &server, host).await?;
     match last_word(c.tx, &server, host).await? {
         Word::Done(PowerState::Running | PowerState::Paused) => Ok(Outcome::Done),
-        Word::Failed { message, retrying: false } => Err(host_failed(host, &message)),
+        Word::Failed { message, retrying: false, .. } => Err(host_failed(host, &message)),
         Word::None | Word::Done(_) | Word::Failed { .. } => Ok(wait_for(s.server)),
     }
 }
