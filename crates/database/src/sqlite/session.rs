@@ -20,7 +20,7 @@ const BUSY: Duration = Duration::from_secs(5);
 /// A connection. In a mutex only to be shareable between threads by type; never contended.
 pub(crate) struct SqliteSession {
     connection: Mutex<Connection>,
-    /// See [`SqliteSession::open_frozen`].
+    /// Opened while the file could not be written: not to be kept for another transaction.
     frozen: bool,
     prepared: HashMap<&'static str, Prepared>,
 }
@@ -52,15 +52,23 @@ impl SqliteSession {
     /// Opens the file for reading.
     pub fn open_reader(path: &Path) -> Result<Self, DatabaseError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        if why_not_writable(path).is_some() && !log_of(path).exists() {
+        let open = || Self::set_up(Connection::open_with_flags(path, flags), Some(path), "-4000");
+        if why_not_writable(path).is_none() {
+            return open();
+        }
+        if !log_of(path).exists() {
             return Self::open_frozen(path);
         }
-        Self::set_up(Connection::open_with_flags(path, flags), Some(path), "-4000")
+        // A crash left a log, which can be read. But what is shared between connections is then
+        // opened read-only for the whole process, and would be in the writer's way.
+        let mut session = open()?;
+        session.frozen = true;
+        Ok(session)
     }
 
     /// Opens for reading a file that nobody can write, on a read-only file system. Beside a file
     /// with a write-ahead log SQLite wants to make another one, even to read; so it is told that
-    /// the file will not change while this connection is open. Use it for one transaction.
+    /// the file will not change while this connection is open.
     fn open_frozen(path: &Path) -> Result<Self, DatabaseError> {
         let mut uri = String::from("file:");
         for byte in path.as_os_str().as_encoded_bytes() {

@@ -25,6 +25,14 @@ fn spawn(
         .map_err(|error| DatabaseError::Unreachable(format!("no thread for {name}: {error}")))
 }
 
+/// Waits for a thread to end, unless it is the one that asks: a closure may hold the last handle
+/// of a database, and be dropped on that database's own thread.
+fn join(thread: JoinHandle<()>) {
+    if thread.thread().id() != std::thread::current().id() {
+        let _ = thread.join();
+    }
+}
+
 /// The thread that writes.
 pub(super) struct Writer {
     queue: Mutex<Option<mpsc::Sender<BoxedJob>>>,
@@ -63,10 +71,7 @@ impl Writer {
         drop(self.queue.lock().unwrap_or_else(PoisonError::into_inner).take());
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
-            // A closure may hold the last handle, and be dropped on the writer itself.
-            if thread.thread().id() != std::thread::current().id() {
-                let _ = thread.join();
-            }
+            join(thread);
         }
     }
 }
@@ -86,22 +91,24 @@ struct Queue {
 /// The threads that read.
 pub(super) struct Readers {
     queue: Arc<(Mutex<Queue>, Condvar)>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Readers {
     pub fn start(path: &Path, number: usize, shared: &Arc<Shared>) -> Result<Self, DatabaseError> {
         let queue = Arc::new((Mutex::new(Queue::default()), Condvar::new()));
+        let mut threads = Vec::new();
         for _ in 0..number {
             let mut reader =
                 Reader { path: path.to_owned(), session: None, shared: shared.clone() };
             let queue = queue.clone();
-            spawn("database-reader", move || {
+            threads.push(spawn("database-reader", move || {
                 while let Some(job) = next(&queue) {
                     reader.run(job);
                 }
-            })?;
+            })?);
         }
-        Ok(Readers { queue })
+        Ok(Readers { queue, threads: Mutex::new(threads) })
     }
 
     pub fn submit(&self, job: BoxedJob) {
@@ -116,10 +123,16 @@ impl Readers {
         wake.notify_one();
     }
 
+    /// Waits until everything that was queued is answered and the file is closed.
     pub fn close(&self) {
         let (queue, wake) = &*self.queue;
         queue.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
         wake.notify_all();
+        let threads =
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            join(thread);
+        }
     }
 }
 

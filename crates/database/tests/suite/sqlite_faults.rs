@@ -211,6 +211,31 @@ async fn a_read_only_file_is_read_refuses_clearly_and_heals() {
     assert_eq!(ids(&db).await, ["a", "b"]);
 }
 
+/// As after a crash: the write-ahead log is still there, and holds what the file does not have.
+#[tokio::test]
+async fn a_read_only_file_with_a_log_beside_it_is_read_whole_and_heals() {
+    let Some(mount) = Mount::tmpfs("size=8m") else {
+        return;
+    };
+    let test = TestDatabase::sqlite(&[THINGS]).await;
+    insert(&test.db, "a").await;
+    let DatabaseConfig::Sqlite { path } = &test.config else { panic!() };
+    for end in ["", "-wal", "-shm"] {
+        let name = format!("{}{end}", path.display());
+        std::fs::copy(&name, mount.0.join(format!("test.db{end}"))).unwrap();
+    }
+    mount.remount("ro");
+    let db = Database::open(&mount.file(), Arc::new(SystemClock)).await.unwrap();
+    for _ in 0..20 {
+        assert_eq!(ids(&db).await, ["a"]);
+    }
+    let error = fill(&db, "b".to_owned(), 10).await.unwrap_err();
+    assert!(matches!(error, DatabaseError::ReadOnly(_)), "{error:?}");
+    mount.remount("rw");
+    insert(&db, "b").await;
+    assert_eq!(ids(&db).await, ["a", "b"]);
+}
+
 #[tokio::test]
 async fn what_is_no_database_or_cannot_be_opened_is_said_so() {
     let directory = tempfile::tempdir().unwrap();
