@@ -67,7 +67,7 @@ test_deny() { root_cargo deny --locked check bans licenses sources; }
 test_rust() {
 	# The count of what ran is read from nextest's summary: "Summary [ 12.3s] 345 tests run: 344 passed, 1 failed, …".
 	local status=0 summary
-	root_cargo nextest run --workspace --locked --no-fail-fast --color never 2>&1 | tee "$TESTS_LOG/nextest" || status=$?
+	RUST_BACKTRACE=0 root_cargo nextest run --workspace --locked --no-fail-fast --failure-output final --color never 2>&1 | tee "$TESTS_LOG/nextest" || status=$?
 	summary=$(grep 'tests\? run:' "$TESTS_LOG/nextest" | tail -n 1)
 	printf '%s\n' "$summary" | awk '{
 		for (i = 2; i <= NF; i++) {

@@ -198,6 +198,7 @@ impl Daemons {
         }
         let mut started = Started::default();
         let command = self.database_command();
+        gone(&command).await?;
         if running(&command).is_none() {
             self.prepare_database().await?;
             self.run(&command).await?;
@@ -214,6 +215,7 @@ impl Daemons {
         let operation = Operation::mutate(DATABASE, &every, &[clear]);
         database.connection().transact(DATABASE, vec![operation]).await?;
         let command = self.switch_command();
+        gone(&command).await?;
         if running(&command).is_none() {
             self.run(&command).await?;
             started.switch = true;
@@ -326,6 +328,30 @@ fn running(command: &DaemonCommand) -> Option<i32> {
     let wanted = format!("--pidfile={}", command.pid_file.display());
     let ours = arguments.split(|&octet| octet == 0).any(|argument| argument == wanted.as_bytes());
     (name.trim() == command.program && ours && !zombie).then_some(pid)
+}
+
+/// Waits for a process that is being killed: it has no memory any more, but until the kernel has
+/// closed its files the data path's devices are busy, and a new daemon would come up without them.
+async fn gone(command: &DaemonCommand) -> Result<(), DaemonError> {
+    let deadline = Instant::now() + PATIENCE;
+    while let Some(pid) = dying(command) {
+        if Instant::now() > deadline {
+            return Err(DaemonError::DoesNotEnd { program: command.program, pid });
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    Ok(())
+}
+
+/// The process of a pid file that has the program's name and no arguments left, and still holds
+/// files.
+fn dying(command: &DaemonCommand) -> Option<i32> {
+    let text = std::fs::read_to_string(&command.pid_file).ok()?;
+    let pid: i32 = text.trim().parse().ok().filter(|&pid| pid > 1)?;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (name, rest) = stat.split_once('(')?.1.rsplit_once(") ")?;
+    let empty = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?.is_empty();
+    (name == command.program && empty && !rest.starts_with('Z')).then_some(pid)
 }
 
 #[cfg(test)]
