@@ -183,6 +183,9 @@ async fn run(qemu: &Path, accelerator: Accelerator, limit: Duration) -> std::io:
 std::arch::global_asm!(
     ".pushsection .rodata.meridian_probe, \"a\"",
     ".balign 16",
+    // Global and hidden: what refers to it may be in another object of this crate.
+    ".globl meridian_probe_start",
+    ".hidden meridian_probe_start",
     "meridian_probe_start:",
     ".code16",
     "cli",
