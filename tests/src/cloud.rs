@@ -90,6 +90,7 @@ pub struct Cloud {
     directory: tempfile::TempDir,
     control_plane: Option<Process>,
     base: String,
+    gateway: String,
     binaries: PathBuf,
 }
 
@@ -111,6 +112,7 @@ impl Cloud {
             directory,
             control_plane: None,
             base: format!("https://127.0.0.1:{api}"),
+            gateway: format!("https://127.0.0.1:{gateway}"),
             binaries: binaries()?,
         };
         let made = cloud
@@ -136,6 +138,11 @@ impl Cloud {
     /// `https://127.0.0.1:PORT`.
     pub fn base(&self) -> &str {
         &self.base
+    }
+
+    /// Where hosts connect.
+    pub fn gateway(&self) -> &str {
+        &self.gateway
     }
 
     /// A binary of the workspace, built beside the test.

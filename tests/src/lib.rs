@@ -3,8 +3,10 @@
 
 mod client;
 mod cloud;
+mod hosts;
 mod until;
 
 pub use client::{Answer, Client};
 pub use cloud::{Cloud, Database, Process};
+pub use hosts::Hosts;
 pub use until::{DEADLINE, until, until_some};

@@ -176,6 +176,7 @@ pub async fn run(config: HostConfig, shutdown: Shutdown) -> Result<(), RunError>
         uid_base: uids.start,
         reserved_memory_mib: config.reserved_memory_mib,
         host_ip: config.host_ip.or_else(own_address),
+        machine: None,
     };
 
     let stop = CancellationToken::new();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use host_protocol::{DocumentKind, HostFacts, ReportState};
 use tokio::time::MissedTickBehavior;
 
-use super::shared::{Shared, lock};
+use super::shared::{MachineSize, Shared, lock};
 use crate::pool::PoolSpace;
 
 /// How often free space is looked at.
@@ -43,15 +43,11 @@ async fn report(shared: &Shared, space: PoolSpace) {
         return;
     };
     let config = &shared.config;
+    let machine = config.machine.unwrap_or_else(machine_size);
     let facts = HostFacts {
         hostname: hostname(),
-        vcpus: std::thread::available_parallelism()
-            .map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX)),
-        memory_mib: read("/proc/meminfo")
-            .as_deref()
-            .and_then(memory_mib)
-            .unwrap_or(0)
-            .saturating_sub(config.reserved_memory_mib),
+        vcpus: machine.vcpus,
+        memory_mib: machine.memory_mib.saturating_sub(config.reserved_memory_mib),
         disk_gib: space.total_bytes / GIB,
         disk_free_gib: space.free_bytes / GIB,
         accelerator: shared.hypervisor.accelerator.clone(),
@@ -62,6 +58,15 @@ async fn report(shared: &Shared, space: PoolSpace) {
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     shared.report(DocumentKind::Host, &id, &wanted, ReportState::Done, &facts, None).await;
+}
+
+/// What the kernel says of this machine.
+fn machine_size() -> MachineSize {
+    MachineSize {
+        vcpus: std::thread::available_parallelism()
+            .map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX)),
+        memory_mib: read("/proc/meminfo").as_deref().and_then(memory_mib).unwrap_or(0),
+    }
 }
 
 /// Less than a tenth is free.

@@ -44,7 +44,7 @@ use crate::link::outbox::{self, OutboxBell};
 use crate::link::stream::{self, Listener};
 use crate::store::{DocumentStore, StoreError, StoredDocument};
 
-pub use shared::{AgentConfig, Edges, UID_SLOTS};
+pub use shared::{AgentConfig, Edges, MachineSize, UID_SLOTS};
 
 /// How long to wait before the machine is asked again what runs on it.
 const ADOPT_RETRY: Duration = Duration::from_secs(2);

@@ -51,6 +51,17 @@ pub struct AgentConfig {
     pub reserved_memory_mib: u64,
     /// Address shown to operators.
     pub host_ip: Option<IpAddr>,
+    /// What a simulated machine has; absent, the kernel is asked.
+    pub machine: Option<MachineSize>,
+}
+
+/// A machine's size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MachineSize {
+    /// Logical processors.
+    pub vcpus: u32,
+    /// Memory in MiB.
+    pub memory_mib: u64,
 }
 
 /// How many user ids a host has for its guests.

@@ -123,6 +123,7 @@ impl World {
             uid_base: 1_000_000,
             reserved_memory_mib: 0,
             host_ip: None,
+            machine: None,
         };
         let agent =
             Agent::start(config, self.machine.edges(), self.store.clone(), self.shutdown.clone())

@@ -1,15 +1,19 @@
 //! A machine played in memory: the agent's edges without QEMU, Open vSwitch or disks. It outlives
-//! the agents that are started over it, as a real machine does, and can be told to fail. For
-//! tests, and for hosts by the thousand.
+//! the agents that are started over it, as a real machine does, and can be told to fail. Opened
+//! in a directory, it also outlives the process. For tests, and for hosts by the thousand.
+
+mod journal;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use host_protocol::{ImageFormat, ImageSource, PowerState};
 use tokio::sync::{broadcast, mpsc};
 
+pub use self::journal::{Change, Entry, FILE, Standing, history};
+use self::journal::{Journal, difference};
 use crate::BoxFuture;
 use crate::agent::Edges;
 use crate::edges::{LinkError, Links, NamespacePort, ResponderTables, Responders};
@@ -71,6 +75,24 @@ pub struct State {
     /// What goes wrong.
     pub faults: Faults,
     events: Option<mpsc::UnboundedSender<GuestEvent>>,
+    kept: Option<Kept>,
+}
+
+/// What a machine in a directory has, besides what all have.
+#[derive(Debug)]
+struct Kept {
+    journal: Journal,
+    cookies: BTreeSet<u64>,
+    answered: BTreeSet<String>,
+}
+
+impl State {
+    /// Appends a change to the journal, if the machine has one.
+    fn note(&mut self, change: impl FnOnce() -> Change) {
+        if let Some(kept) = &mut self.kept {
+            kept.journal.append(&change());
+        }
+    }
 }
 
 /// The machine. Clones are the same one.
@@ -92,6 +114,31 @@ impl Default for SimulatedMachine {
 }
 
 impl SimulatedMachine {
+    /// The machine that lives in a directory: as it was when it was last open.
+    ///
+    /// # Errors
+    /// When its journal cannot be read or written.
+    pub fn open(directory: &Path) -> std::io::Result<SimulatedMachine> {
+        let journal = Journal::open(directory)?;
+        let standing = Standing::read(directory)?;
+        let machine = SimulatedMachine::default();
+        {
+            let mut state = machine.state();
+            let guests = standing.guests.into_iter();
+            state.guests = guests
+                .map(|(id, (incarnation, power))| (id, SimulatedGuest { incarnation, power }))
+                .collect();
+            state.starts = standing.starts;
+            state.disks = standing.disks;
+            state.devices = standing.devices;
+            let ports = standing.ports.into_iter();
+            state.ports = ports.map(|(device, port_id)| SwitchPort { device, port_id }).collect();
+            let (cookies, answered) = (standing.cookies, standing.answered);
+            state.kept = Some(Kept { journal, cookies, answered });
+        }
+        Ok(machine)
+    }
+
     /// The edges for an agent.
     pub fn edges(&self) -> Edges {
         let machine = Arc::new(self.clone());
@@ -117,12 +164,21 @@ impl SimulatedMachine {
             return;
         };
         let incarnation = guest.incarnation;
-        match &what {
-            GuestChange::Resumed | GuestChange::Reset => guest.power = PowerState::Running,
-            GuestChange::Paused => guest.power = PowerState::Paused,
-            GuestChange::PoweredOff => guest.power = PowerState::Shutdown,
-            GuestChange::Exited { .. } => {
+        let power = match &what {
+            GuestChange::Resumed | GuestChange::Reset => Some(PowerState::Running),
+            GuestChange::Paused => Some(PowerState::Paused),
+            GuestChange::PoweredOff => Some(PowerState::Shutdown),
+            GuestChange::Exited { .. } => None,
+        };
+        let server = server_id.to_owned();
+        match power {
+            Some(power) => {
+                guest.power = power;
+                state.note(|| Change::Power { server, power });
+            }
+            None => {
                 state.guests.remove(server_id);
+                state.note(|| Change::Ended { server });
             }
         }
         if let Some(events) = &state.events {
@@ -146,6 +202,13 @@ impl SimulatedMachine {
         state.faults.images_hang = false;
         state.faults.starts_hang = false;
         self.released.notify_waiters();
+    }
+
+    fn make_device(&self, device: &str) {
+        let mut state = self.state();
+        if state.devices.insert(device.to_owned()) {
+            state.note(|| Change::Device { device: device.to_owned() });
+        }
     }
 
     async fn hang_while(&self, hangs: impl Fn(&Faults) -> bool) {
@@ -202,6 +265,7 @@ impl Hypervisor for SimulatedMachine {
             let power = PowerState::Running;
             state.guests.insert(id.clone(), SimulatedGuest { incarnation, power });
             state.starts.push((id.clone(), incarnation));
+            state.note(|| Change::Started { server: id.clone(), incarnation });
             Ok(Started {
                 seen: GuestSeen { server_id: id, incarnation, power, pid: 0 },
                 stages: Vec::new(),
@@ -264,7 +328,10 @@ impl Pool for SimulatedMachine {
         if let Some(error) = state.faults.disks.pop_front() {
             return ready(Err(error));
         }
-        state.disks.insert(request.spec.server_id.clone(), request.uid);
+        let (server, uid) = (request.spec.server_id.clone(), request.uid);
+        if state.disks.insert(server.clone(), uid) != Some(uid) {
+            state.note(|| Change::Disks { server, uid });
+        }
         let disks = request
             .spec
             .disks
@@ -293,7 +360,9 @@ impl Pool for SimulatedMachine {
     fn remove<'a>(&'a self, server_id: &'a str) -> BoxFuture<'a, Result<(), PoolError>> {
         let mut state = self.state();
         assert!(!state.guests.contains_key(server_id), "disks removed under a running guest");
-        state.disks.remove(server_id);
+        if state.disks.remove(server_id).is_some() {
+            state.note(|| Change::DisksRemoved { server: server_id.to_owned() });
+        }
         ready(Ok(()))
     }
 
@@ -318,7 +387,7 @@ impl Links for SimulatedMachine {
         device: &'a str,
         _mtu: u16,
     ) -> BoxFuture<'a, Result<(), LinkError>> {
-        self.state().devices.insert(device.to_owned());
+        self.make_device(device);
         ready(Ok(()))
     }
 
@@ -334,12 +403,15 @@ impl Links for SimulatedMachine {
         device: &'a str,
         _port: &'a NamespacePort,
     ) -> BoxFuture<'a, Result<(), LinkError>> {
-        self.state().devices.insert(device.to_owned());
+        self.make_device(device);
         ready(Ok(()))
     }
 
     fn remove<'a>(&'a self, device: &'a str) -> BoxFuture<'a, Result<(), LinkError>> {
-        self.state().devices.remove(device);
+        let mut state = self.state();
+        if state.devices.remove(device) {
+            state.note(|| Change::DeviceRemoved { device: device.to_owned() });
+        }
         ready(Ok(()))
     }
 
@@ -371,7 +443,14 @@ impl Switch for SimulatedMachine {
         if state.faults.switch_down {
             return ready(Err(SwitchError::Unreachable("down".to_owned())));
         }
-        state.ports = ports.to_vec();
+        let before = std::mem::replace(&mut state.ports, ports.to_vec());
+        state.note(|| {
+            let pairs = |ports: &[SwitchPort]| -> BTreeSet<_> {
+                ports.iter().map(|port| (port.device.clone(), port.port_id.clone())).collect()
+            };
+            let (added, removed) = difference(&pairs(&before), &pairs(ports));
+            Change::Ports { added, removed }
+        });
         let numbers = (10..).zip(ports).map(|(number, port)| (port.device.clone(), number));
         ready(Ok(numbers.collect()))
     }
@@ -383,6 +462,12 @@ impl Switch for SimulatedMachine {
         }
         let changed = usize::from(state.flows != flows);
         let total = flows.len();
+        if let Some(kept) = &mut state.kept {
+            let cookies: BTreeSet<u64> = flows.iter().map(|flow| flow.cookie).collect();
+            let (added, removed) = difference(&kept.cookies, &cookies);
+            kept.cookies = cookies;
+            kept.journal.append(&Change::Flows { total, added, removed });
+        }
         state.flows = flows;
         ready(Ok(Applied { total, changed, removed: 0 }))
     }
@@ -404,7 +489,17 @@ impl Switch for SimulatedMachine {
 
 impl Responders for SimulatedMachine {
     fn update(&self, tables: ResponderTables) {
-        self.state().tables = tables;
+        let mut state = self.state();
+        if let Some(kept) = &mut state.kept {
+            let answered: BTreeSet<String> =
+                tables.ports.iter().map(|port| port.port_id.clone()).collect();
+            let (added, removed) = difference(&kept.answered, &answered);
+            if !added.is_empty() || !removed.is_empty() {
+                kept.journal.append(&Change::Answered { added, removed });
+            }
+            kept.answered = answered;
+        }
+        state.tables = tables;
     }
 }
 
