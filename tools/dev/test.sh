@@ -132,7 +132,7 @@ run_tests() {
 suites_in_test() { grep -l '^# in: test' "$REPO"/tools/testbed/suites/*.sh | sort | xargs -r -n 1 basename -s .sh; }
 
 verify() {
-	local name=${1:-} file log status=0
+	local name=${1:-} file log result status=0
 	if [ -z "$name" ]; then
 		echo "usage: ./dev verify SUITE      (results are kept in docs/verified/)"
 		for file in "$REPO"/tools/testbed/suites/*.sh; do
@@ -143,18 +143,22 @@ verify() {
 	[ -f "$REPO/tools/testbed/suites/$name.sh" ] || die "there is no suite '$name': ./dev verify lists them"
 	install_packages packages_to_run packages_to_test
 	stage_client
-	mkdir -p "$STATE/cache/packages" "$REPO/docs/verified"
-	log=$REPO/docs/verified/$name.txt
+	mkdir -p "$STATE/cache/packages" "$STATE/log" "$REPO/docs/verified"
+	log=$STATE/log/verify-$name.log
+	result=$REPO/docs/verified/$name.txt
 	{
 		echo "suite   $name"
 		echo "date    $(date -u +%Y-%m-%d)"
 		echo "commit  $(git -C "$REPO" rev-parse --short HEAD 2>/dev/null || echo unknown)"
 		echo "machine $(nproc) cores, $(awk '/^MemTotal/ { print int($2 / 1048576) }' /proc/meminfo) GiB, $(uname -sm)"
 		echo
-	} >"$log"
-	run_suite "$name" 2>&1 | tee -a "$log" || status=$?
-	[ $status = 0 ] && echo "result  passed" >>"$log" || echo "result  FAILED ($status)" >>"$log"
-	give_to_person "$log"
-	tail -n 1 "$log"
+	} >"$result"
+	run_suite "$name" 2>&1 | tee "$log" || status=$?
+	# What was checked and measured is kept; the rest of the output speaks of this machine.
+	grep -E '^(---|ok:|FAILED:|measured:) ' "$log" >>"$result" || true
+	[ $status = 0 ] && echo "result  passed" >>"$result" || echo "result  FAILED ($status)" >>"$result"
+	give_to_person "$result"
+	tail -n 1 "$result"
+	[ $status = 0 ] || echo "the whole log: $log"
 	return $status
 }

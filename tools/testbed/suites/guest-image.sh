@@ -22,7 +22,7 @@ qemu-system-x86_64 -accel tcg,thread=multi -cpu qemu64,+rdrand -machine q35 -m 1
 	-netdev user,id=net -device virtio-net-pci,netdev=net,romfile= -device virtio-rng-pci </dev/null &
 qemu=$!
 wait_until 180 "the guest" grep -q 'meridian-guest: ready' "$work/serial" || { tail "$work/serial"; fail "the guest did not come up"; }
-echo "ready after $(seconds $(($(now_ms) - began)))"
+echo "measured: ready after $(seconds $(($(now_ms) - began)))"
 printf '{"execute":"qmp_capabilities"}\n{"execute":"system_powerdown"}\n' | timeout 5 socat -t 5 - "UNIX-CONNECT:$work/qmp" >/dev/null || true
 ended() { ! kill -0 "$qemu" 2>/dev/null; }
 wait_until 60 "the guest to power off" ended || fail "the ACPI power button does nothing"
