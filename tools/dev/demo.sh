@@ -40,7 +40,7 @@ Meridian runs.
   try        ./dev ssh hello            ./dev openstack server list
              ./dev console hello        ./dev status
   your own   ./dev openstack image create --file debian-12-generic-amd64.qcow2 --disk-format qcow2 debian
-             ./dev openstack server create --image debian --flavor small --network demo --key-name demo mine
+             ./dev openstack server create --image debian --flavor small --network demo --security-group demo --key-name demo mine
   end        ./dev down                 (./dev up brings it back)
 
 There are no routers and floating addresses yet: servers are reached with ./dev ssh, which goes

@@ -4,7 +4,9 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 install_packages packages_to_run packages_to_test
-is_installed debootstrap || DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends debootstrap
+for package in debootstrap fdisk; do
+	is_installed $package || DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $package
+done
 image=${SHARED:-$MERIDIAN_STATE}/cache/debian-cloud-init.qcow2
 readonly ROOT_MIB=1400
 
@@ -13,7 +15,8 @@ make_image() {
 	local work root core partition
 	work=$(mktemp -d /var/tmp/meridian-cloud-image.XXXXXX)
 	root=$work/root
-	trap 'umount -l "$root/proc" 2>/dev/null || true; rm -rf --one-file-system "$work"' EXIT
+	# shellcheck disable=SC2064 # the names are known now, and not when the subshell ends
+	trap "umount -l '$root/proc' 2>/dev/null || true; rm -rf --one-file-system '$work'" EXIT
 	debootstrap --variant=minbase --include=ca-certificates bookworm "$root"
 	mount -t proc proc "$root/proc"
 	printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
@@ -69,6 +72,7 @@ os image create --disk-format qcow2 --container-format bare --file "$image" --mi
 os --os-cloud meridian-admin flavor create --vcpus 2 --ram 1024 --disk 6 own-image >/dev/null
 cat >"$MERIDIAN_STATE/user-data" <<'DATA'
 #cloud-config
+locale: C.UTF-8
 write_files:
   - path: /etc/from-user-data
     content: it was read
@@ -76,10 +80,10 @@ runcmd:
   - [sh, -c, "echo ran > /etc/ran-once"]
 DATA
 began=$(now_ms)
-os server create --image debian --flavor own-image --network demo --key-name demo \
+os server create --image debian --flavor own-image --network demo --security-group demo --key-name demo \
 	--user-data "$MERIDIAN_STATE/user-data" --wait mine >/dev/null
 answers() { timeout 20 "$REPO/dev" ssh debian@mine true >/dev/null 2>&1 </dev/null; }
-wait_until 600 "the server to answer SSH" answers || {
+wait_until 1200 "the server to answer SSH" answers || {
 	os console log show mine | tail -n 60
 	fail "the server does not answer SSH"
 }

@@ -4,42 +4,11 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 install_packages packages_to_run packages_to_test
-is_installed debootstrap || DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends debootstrap
-root=/var/lib/meridian-fresh-machine
-# As from a login of its own: nothing of this shell's environment goes in.
-program=
-inside() { env -i HOME=/root TERM=dumb PATH=/usr/sbin:/usr/bin:/sbin:/bin ${program:+MERIDIAN_BINARY="$program"} chroot "$root" "$@"; }
-leave() {
-	[ ! -x "$root/work/meridian/dev" ] || inside /work/meridian/dev uninstall --yes </dev/null || true
-	for mount in run/netns dev/pts dev proc sys run; do umount -l "$root/$mount" 2>/dev/null || true; done
-	rm -rf --one-file-system "$root"
-}
-if [ -d "$root" ]; then leave; fi
-debootstrap --variant=minbase --include=ca-certificates,git bookworm "$root"
-trap leave EXIT
-mount -t proc proc "$root/proc"
-mount --rbind /sys "$root/sys"
-mount --make-rslave "$root/sys"
-mount --bind /dev "$root/dev"
-mount -t devpts devpts "$root/dev/pts"
-mount -t tmpfs tmpfs "$root/run"
-cp /etc/resolv.conf "$root/etc/resolv.conf"
-rm -f "$root/usr/sbin/policy-rc.d"
-# As rustup would have put it there for root: the toolchain, and where the machine fetches from.
-sysroot=$(cd / && "$(find_cargo | sed 's/cargo$/rustc/')" --print sysroot)
-mkdir -p "$root/root/.cargo/bin"
-cp -a "$sysroot" "$root/opt/rust"
-for program in cargo rustc; do ln -s "/opt/rust/bin/$program" "$root/root/.cargo/bin/$program"; done
-for file in /etc/ssl/certs/ca-certificates.crt "$HOME/.cargo/config.toml" /etc/pip.conf; do
-	[ -f "$file" ] && install -D "$file" "$root/${file/#$HOME/\/root}"
-done
+fresh_machine /var/lib/meridian-fresh-machine
 git clone -q "$REPO" "$root/work/meridian"
-# To try everything but the build: MERIDIAN_BINARY=…/meridian ./dev verify fresh-machine
-if [ -n "${MERIDIAN_BINARY:-}" ]; then
-	install -D -m 0755 "$MERIDIAN_BINARY" "$root/opt/meridian"
-	program=/opt/meridian
-fi
+began=$(now_ms)
 inside /work/meridian/dev up --yes </dev/null
+echo "measured: ./dev up, ${program:+without building, }$(seconds $(($(now_ms) - began)))"
 expect "SSH into hello" test "$(inside /work/meridian/dev ssh hello hostname </dev/null)" = hello
 step "daemons that came with packages are off"
 for daemon in ovs-vswitchd ovsdb-server postgres; do

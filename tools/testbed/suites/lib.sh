@@ -51,3 +51,43 @@ nothing_left() {
 	found=$(ip -br link | grep "^$PREFIX" || true)
 	[ -z "$found" ] || { echo "devices: $found"; return 1; }
 }
+
+# fresh_machine DIR: a Debian 12 in a chroot where nothing was installed by hand but a Rust toolchain, as rustup would have put
+# it there for root. `inside COMMAND…` runs there as from a login of its own: nothing of this shell's environment goes in.
+# To try everything but the build: MERIDIAN_BINARY=…/meridian ./dev verify SUITE
+program=
+inside() { env -i HOME=/root TERM=dumb PATH=/usr/sbin:/usr/bin:/sbin:/bin ${program:+MERIDIAN_BINARY="$program"} chroot "$root" "$@"; }
+leave_fresh_machine() {
+	[ ! -x "$root/work/meridian/dev" ] || inside /work/meridian/dev uninstall --yes </dev/null || true
+	local mount
+	for mount in run/netns dev/pts dev proc sys run; do umount -l "$root/$mount" 2>/dev/null || true; done
+	rm -rf --one-file-system "$root"
+}
+fresh_machine() {
+	root=$1
+	is_installed debootstrap || DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends debootstrap
+	if [ -d "$root" ]; then leave_fresh_machine; fi
+	debootstrap --variant=minbase --include=ca-certificates,git bookworm "$root"
+	trap leave_fresh_machine EXIT
+	mount -t proc proc "$root/proc"
+	mount --rbind /sys "$root/sys"
+	mount --make-rslave "$root/sys"
+	mount --bind /dev "$root/dev"
+	mount -t devpts devpts "$root/dev/pts"
+	mount -t tmpfs tmpfs "$root/run"
+	cp /etc/resolv.conf "$root/etc/resolv.conf"
+	rm -f "$root/usr/sbin/policy-rc.d"
+	# The toolchain, and where this machine fetches from.
+	local sysroot name file
+	sysroot=$(cd / && "$(find_cargo | sed 's/cargo$/rustc/')" --print sysroot)
+	mkdir -p "$root/root/.cargo/bin"
+	cp -a "$sysroot" "$root/opt/rust"
+	for name in cargo rustc; do ln -s "/opt/rust/bin/$name" "$root/root/.cargo/bin/$name"; done
+	for file in /etc/ssl/certs/ca-certificates.crt "$HOME/.cargo/config.toml" /etc/pip.conf; do
+		[ -f "$file" ] && install -D "$file" "$root/${file/#$HOME/\/root}"
+	done
+	if [ -n "${MERIDIAN_BINARY:-}" ]; then
+		install -D -m 0755 "$MERIDIAN_BINARY" "$root/opt/meridian"
+		program=/opt/meridian
+	fi
+}
