@@ -92,6 +92,7 @@ pub struct Cloud {
     base: String,
     gateway: String,
     binaries: PathBuf,
+    environment: Vec<(String, String)>,
 }
 
 impl Cloud {
@@ -114,6 +115,7 @@ impl Cloud {
             base: format!("https://127.0.0.1:{api}"),
             gateway: format!("https://127.0.0.1:{gateway}"),
             binaries: binaries()?,
+            environment: Vec::new(),
         };
         let made = cloud
             .command()
@@ -154,7 +156,13 @@ impl Cloud {
     pub fn command(&self) -> Command {
         let mut command = Command::new(self.binary("meridian"));
         command.env("MERIDIAN_STATE", self.state());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
+    }
+
+    /// Adds to the environment of what is started from now on.
+    pub fn set_environment(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
     }
 
     /// Starts the control plane and waits until it answers.

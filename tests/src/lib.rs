@@ -4,9 +4,11 @@
 mod client;
 mod cloud;
 mod hosts;
+mod kill;
 mod until;
 
 pub use client::{Answer, Client};
 pub use cloud::{Cloud, Database, Process};
 pub use hosts::Hosts;
+pub use kill::KillPoints;
 pub use until::{DEADLINE, until, until_some};

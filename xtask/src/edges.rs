@@ -19,11 +19,12 @@ struct Manifest {
 /// one is placed on purpose.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("cloud_types", &[]),
+    ("kill_points", &[]),
     ("openflow", &[]),
     ("ovsdb", &[]),
     ("host_protocol", &["cloud_types"]),
     ("database", &["cloud_types"]),
-    ("workflow_engine", &["cloud_types", "database"]),
+    ("workflow_engine", &["cloud_types", "database", "kill_points"]),
     ("host_documents", &["cloud_types", "database", "host_protocol"]),
     ("service_kit", &["cloud_types", "database", "workflow_engine"]),
     ("identity", &["cloud_types", "database", "workflow_engine", "service_kit"]),
@@ -55,7 +56,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("flow_compiler", &["cloud_types", "host_protocol", "openflow"]),
-    ("host_agent", &["cloud_types", "host_protocol", "flow_compiler", "openflow", "ovsdb"]),
+    (
+        "host_agent",
+        &["cloud_types", "host_protocol", "flow_compiler", "kill_points", "openflow", "ovsdb"],
+    ),
     (
         "control_plane",
         &[
@@ -66,6 +70,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "host_documents",
             "host_protocol",
             "identity",
+            "kill_points",
             "network",
             "storage",
             "compute",

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use cloud_types::HostId;
 use compute::{Compute, Ratios};
-use database::{Database, DatabaseError, Notification, Origin};
+use database::{Backend, Database, DatabaseError, Notification, Origin};
 use identity::{
     BootstrapConfig, DemoConfig, HashParams, Identity, IdentityConfig, KeySource, Tokens,
 };
@@ -207,10 +207,6 @@ pub async fn start(layout: &Layout, config: Config) -> Result<Running> {
         let shutdown = shutdown.clone();
         tasks.spawn(async move { images.run(shutdown).await });
     }
-    {
-        let shutdown = shutdown.clone();
-        tasks.spawn(async move { engine.run(shutdown).await });
-    }
 
     let tls = service_kit::tls::server_config(
         &layout.pki().join("api.pem"),
@@ -219,6 +215,17 @@ pub async fn start(layout: &Layout, config: Config) -> Result<Running> {
     let listener = TcpListener::bind(config.api.listen)
         .await
         .with_context(|| format!("listening on {} for the API", config.api.listen))?;
+    if db.backend() == Backend::Sqlite {
+        // Both ports are ours, so no other process of this cloud runs on this file.
+        let taken = engine.succeed_all().await.context("taking over unfinished work")?;
+        if taken > 0 {
+            tracing::info!(taken, "taking over what a former process was at work on");
+        }
+    }
+    {
+        let shutdown = shutdown.clone();
+        tasks.spawn(async move { engine.run(shutdown).await });
+    }
     app.set_ready(true);
     tasks.spawn(service_kit::serve(
         listener,

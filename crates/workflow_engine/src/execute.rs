@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use cloud_types::{Fault, WorkflowId};
 use database::{Backend, Database, DatabaseError, Origin, Tx};
+use kill_points::point;
 
 use crate::interfere::{Interfere, Interference};
 use crate::model::{Direction, Turn, turn};
@@ -94,7 +95,10 @@ impl Executor {
             })
             .await;
         let (fault, seen) = match result {
-            Ok((next, epoch)) => return Ok((next, Some(epoch))),
+            Ok((next, epoch)) => {
+                point(format_args!("region.step.committed"));
+                return Ok((next, Some(epoch)));
+            }
             Err(Stopped::LostLease) => return Ok((Next::Leave, None)),
             Err(Stopped::Died) => return Err(StepError::Died),
             Err(Stopped::Database(error)) if passes(&error) => {
@@ -152,6 +156,16 @@ impl Executor {
                     }
                     Ok(())
                 })
+            })
+            .await
+    }
+
+    /// Takes every lease away from workers that are known to be gone. One that is not gone after
+    /// all cannot write any more once its workflow has been taken: the epoch is checked.
+    pub async fn release_all(&self) -> Result<u64, DatabaseError> {
+        self.db
+            .transact(&Origin::system(&self.owner), move |tx| {
+                Box::pin(async move { store::release_all(tx).await })
             })
             .await
     }
@@ -216,6 +230,8 @@ impl Executor {
         };
         let label = runner.steps()[index];
         self.interfered(label.name, row.view.direction, None, epoch)?;
+        let (kind, direction) = (row.view.kind.as_str(), row.view.direction);
+        point(format_args!("region.{kind}.{}.{direction}.before", label.name));
         let context = StepContext {
             workflow: id,
             step: label.name,
@@ -236,7 +252,9 @@ impl Executor {
                 why: "its outcome was lost, for a test".to_owned(),
             };
         }
-        self.decided(tx, runner, &row, index, outcome, &state).await
+        let next = self.decided(tx, runner, &row, index, outcome, &state).await?;
+        point(format_args!("region.{kind}.{}.{direction}.committing", label.name));
+        Ok(next)
     }
 
     /// Asks the test, if there is one. True: the outcome is to be lost.

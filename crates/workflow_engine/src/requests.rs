@@ -71,6 +71,7 @@ pub async fn start<W: Workflow>(
         lease_epoch: 0,
     };
     store::insert(tx, &row).await?;
+    kill_points::point(format_args!("region.{}.accepting", W::KIND));
     tx.journal(JournalEntry {
         kind: "workflow",
         id: id.to_string(),

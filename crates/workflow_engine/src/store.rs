@@ -424,6 +424,17 @@ pub(crate) async fn release(tx: &mut Tx, id: &WorkflowId, epoch: u64) -> Result<
     Ok(())
 }
 
+/// Gives back every lease.
+pub(crate) async fn release_all(tx: &mut Tx) -> Result<u64, DatabaseError> {
+    let now = tx.now();
+    tx.execute(
+        "UPDATE workflows SET lease_owner = NULL, due_at = $1
+         WHERE lease_owner IS NOT NULL AND status IN ('runnable', 'waiting')",
+        &params![now],
+    )
+    .await
+}
+
 /// One line of a step's history.
 pub(crate) struct Happened<'a> {
     pub direction: Direction,

@@ -14,6 +14,7 @@ use host_documents::{hosts, reports};
 use host_protocol::{
     EnrolRequest, EnrolResponse, HostAnswer, MAX_REPORTS, ReportResult, ReportResults, Reports,
 };
+use kill_points::point;
 use serde::Deserialize;
 use storage::image::Images;
 use tokio_util::sync::CancellationToken;
@@ -172,14 +173,20 @@ async fn report(
         let report = Arc::new(report);
         let sink = gateway.reports.clone();
         let origin = Origin::system("host-report");
+        let (kind, state) = (report.kind, report.state.as_str());
         let result: Result<ReportResult, Fault> = gateway
             .db
             .transact(&origin, move |tx| {
                 let (report, sink) = (report.clone(), sink.clone());
-                Box::pin(async move { reports::apply(tx, &host, &report, &*sink).await })
+                Box::pin(async move {
+                    let result = reports::apply(tx, &host, &report, &*sink).await?;
+                    point(format_args!("region.report.{kind}.{state}.applied"));
+                    Ok(result)
+                })
             })
             .await;
         results.push(result?);
+        point(format_args!("region.report.{kind}.{state}.committed"));
     }
     Ok(Json(ReportResults { results }))
 }

@@ -12,6 +12,7 @@
 mod documents;
 mod facts;
 mod failure;
+mod killable;
 #[cfg(test)]
 mod machine_tests;
 mod network;
@@ -80,6 +81,7 @@ impl Agent {
         store: DocumentStore,
         shutdown: CancellationToken,
     ) -> Result<Agent, AgentError> {
+        let edges = killable::killable(edges);
         let hypervisor = edges.hypervisor.describe().await?;
         let mut documents = Documents::default();
         for stored in store.documents().await? {

@@ -82,6 +82,14 @@ pub async fn send(
     }
 }
 
+/// Kill points of a batch.
+fn pass(reports: &Reports, stage: &str) {
+    for report in &reports.reports {
+        let (kind, state) = (report.kind, report.state.as_str());
+        kill_points::point(format_args!("agent.report.{kind}.{state}.{stage}"));
+    }
+}
+
 /// Sends one batch; false when nothing was due.
 async fn send_some(
     control_plane: &dyn ControlPlane,
@@ -97,7 +105,9 @@ async fn send_some(
         return Err(LinkError::Unreachable("no welcome yet".to_owned()).into());
     };
     let reports = Reports { lineage, reports: due };
+    pass(&reports, "sending");
     let answer = control_plane.report(&reports).await?;
+    pass(&reports, "sent");
     if answer.results.len() != reports.reports.len() {
         let message = "the answer does not fit the reports".to_owned();
         return Err(LinkError::Protocol(message).into());

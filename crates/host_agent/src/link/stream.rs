@@ -158,6 +158,8 @@ async fn take(
     let verdicts = store.store(batch.clone(), snapshot).await?;
     let (mut new, mut repeated) = (Vec::new(), Vec::new());
     for (document, verdict) in batch.into_iter().zip(verdicts) {
+        let what = if document.tombstone { "tombstone" } else { "document" };
+        kill_points::point(format_args!("agent.{what}.{}.stored", document.kind));
         match verdict {
             Verdict::Stored => {
                 tracing::debug!(

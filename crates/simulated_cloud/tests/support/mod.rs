@@ -3,6 +3,8 @@
 // Each test binary uses a part of it.
 #![allow(dead_code)]
 
+pub mod strikes;
+
 use anyhow::{Context, Result, bail};
 use black_box::{Client, Cloud, until, until_some};
 use serde_json::{Value, json};
@@ -89,6 +91,17 @@ impl Tenant {
         })
         .await;
     }
+}
+
+/// A number that the commit chooses, so that runs on different commits test different parts of
+/// what is too much for one; 0 outside a repository.
+pub fn commit_number() -> usize {
+    let hash = std::process::Command::new("git")
+        .args(["-c", "safe.directory=*", "-C", env!("CARGO_MANIFEST_DIR"), "rev-parse", "HEAD"])
+        .output()
+        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+        .unwrap_or_default();
+    hash.get(..8).and_then(|digits| usize::from_str_radix(digits, 16).ok()).unwrap_or_default()
 }
 
 /// Where a server is.
