@@ -17,6 +17,8 @@ use crate::until::DEADLINE;
 pub enum Database {
     /// A file in the state directory.
     Sqlite,
+    /// A file elsewhere.
+    File(PathBuf),
     /// A PostgreSQL that the test runs.
     Postgres(String),
 }
@@ -107,6 +109,7 @@ impl Cloud {
         let (api, gateway) = (free_port()?, free_port()?);
         let database = match database {
             Database::Sqlite => "sqlite:db/meridian.sqlite".to_owned(),
+            Database::File(path) => format!("sqlite:{}", path.display()),
             Database::Postgres(url) => url.clone(),
         };
         let mut cloud = Cloud {

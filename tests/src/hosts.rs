@@ -15,6 +15,7 @@ pub struct Hosts {
     count: usize,
     directory: PathBuf,
     tokens: Vec<String>,
+    arguments: Vec<String>,
 }
 
 impl Hosts {
@@ -24,12 +25,21 @@ impl Hosts {
     /// # Errors
     /// When a command fails.
     pub async fn start(cloud: &Cloud, count: usize) -> Result<Hosts> {
+        Hosts::start_with(cloud, count, &[]).await
+    }
+
+    /// The same, with more arguments of `simulated-host`.
+    ///
+    /// # Errors
+    /// When a command fails.
+    pub async fn start_with(cloud: &Cloud, count: usize, arguments: &[&str]) -> Result<Hosts> {
         let mut tokens = Vec::with_capacity(count);
         for _ in 0..count {
             tokens.push(cloud.join_token()?);
         }
         let directory = cloud.state().join("simulated");
-        let mut hosts = Hosts { process: None, count, directory, tokens };
+        let arguments = arguments.iter().map(|text| (*text).to_owned()).collect();
+        let mut hosts = Hosts { process: None, count, directory, tokens, arguments };
         hosts.restart(cloud, &[])?;
         hosts.wait_until_up(cloud).await?;
         Ok(hosts)
@@ -51,6 +61,7 @@ impl Hosts {
             .arg(cloud.state().join("pki/ca.pem"))
             .args(["--hosts", &self.count.to_string()])
             .args(["--token", &self.tokens.join(",")])
+            .args(&self.arguments)
             .envs(environment.iter().copied());
         let log = self.log_path();
         self.process = Some(Process::start("simulated-host", &mut command, &log)?);
@@ -72,6 +83,25 @@ impl Hosts {
     /// Where the machine of the host with this number, from 1, lives.
     pub fn machine(&self, number: usize) -> PathBuf {
         self.directory.join(format!("sim-{number}"))
+    }
+
+    /// Makes something go wrong on a machine, for as long as it is not mended: `qemu_dies`,
+    /// `disk_full`, `switch_down`.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn break_machine(&self, number: usize, what: &str, reason: &str) -> Result<()> {
+        let faults = self.machine(number).join("faults");
+        std::fs::create_dir_all(&faults)?;
+        Ok(std::fs::write(faults.join(what), reason)?)
+    }
+
+    /// Mends it.
+    ///
+    /// # Errors
+    /// When it was not broken.
+    pub fn mend_machine(&self, number: usize, what: &str) -> Result<()> {
+        Ok(std::fs::remove_file(self.machine(number).join("faults").join(what))?)
     }
 
     /// Where all machines live.

@@ -1,6 +1,7 @@
 //! The region's server: all services on one port, the gateway for hosts on another, and the
 //! workers that carry out workflows. Stateless but for the database; any number may run.
 
+pub mod clock;
 pub mod config;
 pub mod gateway;
 pub mod init;

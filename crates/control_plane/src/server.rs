@@ -36,6 +36,10 @@ const MIGRATIONS: &[database::MigrationSet] = &[
     compute::MIGRATIONS,
 ];
 
+/// Every resource that is counted, with the limit that holds unless said otherwise.
+const QUOTAS: [&[service_kit::quota::QuotaDefault]; 3] =
+    [network::QUOTA_DEFAULTS, storage::image::QUOTA_DEFAULTS, compute::QUOTA_DEFAULTS];
+
 /// Every rule that a route or a service asks about.
 pub const POLICIES: &[&[service_kit::PolicyRule]] =
     &[identity::POLICY, network::POLICY, storage::image::POLICY, compute::POLICY];
@@ -43,11 +47,25 @@ pub const POLICIES: &[&[service_kit::PolicyRule]] =
 /// Brings the schema up to this release and makes the counted resources known.
 pub async fn migrate(db: &Database) -> Result<()> {
     db.migrate(MIGRATIONS).await.context("migrating the database")?;
+    let unregistered = db
+        .read(|tx| {
+            Box::pin(async move {
+                for defaults in QUOTAS {
+                    if service_kit::quota::unregistered(tx, defaults).await? {
+                        return Ok::<_, DatabaseError>(true);
+                    }
+                }
+                Ok(false)
+            })
+        })
+        .await
+        .context("looking at the registered quotas")?;
+    if !unregistered {
+        return Ok(());
+    }
     db.transact(&Origin::system("start"), |tx| {
         Box::pin(async move {
-            for defaults in
-                [network::QUOTA_DEFAULTS, storage::image::QUOTA_DEFAULTS, compute::QUOTA_DEFAULTS]
-            {
+            for defaults in QUOTAS {
                 service_kit::quota::register(tx, defaults).await?;
             }
             Ok::<_, DatabaseError>(())
@@ -217,9 +235,12 @@ pub async fn start(layout: &Layout, config: Config) -> Result<Running> {
         .with_context(|| format!("listening on {} for the API", config.api.listen))?;
     if db.backend() == Backend::Sqlite {
         // Both ports are ours, so no other process of this cloud runs on this file.
-        let taken = engine.succeed_all().await.context("taking over unfinished work")?;
-        if taken > 0 {
-            tracing::info!(taken, "taking over what a former process was at work on");
+        match engine.succeed_all().await {
+            Ok(0) => {}
+            Ok(taken) => tracing::info!(taken, "taking over what a former process was at work on"),
+            Err(error) => {
+                tracing::warn!(%error, "leases of a former process run out by themselves")
+            }
         }
     }
     {

@@ -7,6 +7,8 @@
 //!   DIR/sim-1/identity/          the host's key and certificate
 //!   DIR/sim-1/agent.db           the agent's own memory
 //!   DIR/sim-1/machine.journal    everything that ever happened on the machine
+//!   DIR/sim-1/faults/            what goes wrong while a file stands there: qemu_dies, disk_full,
+//!                                switch_down; the file's text is the reason given
 //! ```
 //! Nothing of it is in the released binary. From outside, [`Standing::read`] says what stands on
 //! a machine and [`history`] what happened on it, while it runs or after.
@@ -18,6 +20,7 @@ use anyhow::{Context, Result};
 use host_agent::HostConfig;
 use host_agent::agent::{Agent, AgentConfig};
 use host_agent::config::{JoinConfig, RespondersConfig, SwitchConfig};
+use host_agent::image_cache::ImageCache;
 use host_agent::link::HttpControlPlane;
 use host_agent::link::enrol;
 use host_agent::store::DocumentStore;
@@ -41,6 +44,8 @@ pub struct HostOptions {
     pub name: String,
     /// What the machine has.
     pub size: MachineSize,
+    /// Whether images are really fetched, checked and kept; otherwise they are there.
+    pub fetch_images: bool,
 }
 
 /// Runs a host until `stop`. Its guests stay.
@@ -48,7 +53,8 @@ pub struct HostOptions {
 /// # Errors
 /// When it cannot begin.
 pub async fn run(options: HostOptions, stop: CancellationToken) -> Result<()> {
-    let HostOptions { directory, control_plane, authority, token, name, size } = options;
+    let HostOptions { directory, control_plane, authority, token, name, size, fetch_images } =
+        options;
     let config = HostConfig {
         state_dir: directory.clone(),
         control_plane_url: control_plane.clone(),
@@ -84,7 +90,12 @@ pub async fn run(options: HostOptions, stop: CancellationToken) -> Result<()> {
         host_ip: None,
         machine: Some(size),
     };
-    let agent = Agent::start(config, machine.edges(), store, stop).await?;
+    let mut edges = machine.edges();
+    if fetch_images {
+        let images = directory.join("images");
+        edges.images = Arc::new(ImageCache::open(&images, link.clone())?);
+    }
+    let agent = Agent::start(config, edges, store, stop).await?;
     agent.follow(link).await;
     agent.ended().await;
     Ok(())

@@ -43,6 +43,10 @@ struct Cli {
     /// Memory of each, in MiB.
     #[arg(long, default_value_t = 256 * 1024)]
     memory_mib: u64,
+    /// Fetch images from the control plane, check and keep them, as real hosts do; otherwise they
+    /// are simulated too.
+    #[arg(long)]
+    fetch_images: bool,
 }
 
 #[tokio::main]
@@ -77,6 +81,7 @@ async fn main() -> Result<()> {
             token,
             name,
             size,
+            fetch_images: cli.fetch_images,
         };
         hosts.push(tokio::spawn(simulated_cloud::run(options, stop.clone())));
     }

@@ -6,10 +6,8 @@ mod clouds;
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use cloud_types::SystemClock;
 use database::{Database, DatabaseConfig, Origin};
 use host_documents::hosts;
 use rand::Rng;
@@ -174,7 +172,7 @@ pub async fn open_database(layout: &Layout, config: &Config) -> Result<Database>
         }
         None => DatabaseConfig::Postgres { url: url.clone() },
     };
-    Database::open(&database, Arc::new(SystemClock)).await.context("opening the database")
+    Database::open(&database, crate::clock::clock()).await.context("opening the database")
 }
 
 /// Makes a one-time token with which a machine joins as a host.

@@ -81,12 +81,24 @@ pub struct State {
 /// What a machine in a directory has, besides what all have.
 #[derive(Debug)]
 struct Kept {
+    directory: PathBuf,
     journal: Journal,
     cookies: BTreeSet<u64>,
     answered: BTreeSet<String>,
 }
 
 impl State {
+    /// What was made to go wrong from outside: the text of the file `faults/NAME` in the machine's
+    /// directory, for as long as it stands there.
+    fn fault(&self, name: &str) -> Option<String> {
+        let kept = self.kept.as_ref()?;
+        std::fs::read_to_string(kept.directory.join("faults").join(name)).ok()
+    }
+
+    fn switch_is_down(&self) -> bool {
+        self.faults.switch_down || self.fault("switch_down").is_some()
+    }
+
     /// Appends a change to the journal, if the machine has one.
     fn note(&mut self, change: impl FnOnce() -> Change) {
         if let Some(kept) = &mut self.kept {
@@ -134,7 +146,8 @@ impl SimulatedMachine {
             let ports = standing.ports.into_iter();
             state.ports = ports.map(|(device, port_id)| SwitchPort { device, port_id }).collect();
             let (cookies, answered) = (standing.cookies, standing.answered);
-            state.kept = Some(Kept { journal, cookies, answered });
+            let directory = directory.to_owned();
+            state.kept = Some(Kept { directory, journal, cookies, answered });
         }
         Ok(machine)
     }
@@ -255,7 +268,8 @@ impl Hypervisor for SimulatedMachine {
             if state.guests.contains_key(&id) {
                 return Err(HypervisorError::AlreadyRunning);
             }
-            if let Some(error) = state.faults.starts.pop_front() {
+            let fault = state.fault("qemu_dies").map(HypervisorError::Exited);
+            if let Some(error) = state.faults.starts.pop_front().or(fault) {
                 return Err(error);
             }
             let devices = request.nics.iter().all(|nic| state.devices.contains(&nic.device));
@@ -325,7 +339,8 @@ impl Pool for SimulatedMachine {
         request: DiskRequest,
     ) -> BoxFuture<'_, Result<Vec<DiskFile>, PoolError>> {
         let mut state = self.state();
-        if let Some(error) = state.faults.disks.pop_front() {
+        let fault = state.fault("disk_full").map(PoolError::Full);
+        if let Some(error) = state.faults.disks.pop_front().or(fault) {
             return ready(Err(error));
         }
         let (server, uid) = (request.spec.server_id.clone(), request.uid);
@@ -425,7 +440,7 @@ impl Switch for SimulatedMachine {
         &'a self,
         setup: &'a SwitchSetup,
     ) -> BoxFuture<'a, Result<SwitchReady, SwitchError>> {
-        if self.state().faults.switch_down {
+        if self.state().switch_is_down() {
             return ready(Err(SwitchError::Unreachable("down".to_owned())));
         }
         ready(Ok(SwitchReady {
@@ -440,7 +455,7 @@ impl Switch for SimulatedMachine {
         ports: &'a [SwitchPort],
     ) -> BoxFuture<'a, Result<BTreeMap<String, u32>, SwitchError>> {
         let mut state = self.state();
-        if state.faults.switch_down {
+        if state.switch_is_down() {
             return ready(Err(SwitchError::Unreachable("down".to_owned())));
         }
         let before = std::mem::replace(&mut state.ports, ports.to_vec());
@@ -457,7 +472,7 @@ impl Switch for SimulatedMachine {
 
     fn apply(&self, flows: Vec<openflow::Flow>) -> BoxFuture<'_, Result<Applied, SwitchError>> {
         let mut state = self.state();
-        if state.faults.switch_down {
+        if state.switch_is_down() {
             return ready(Err(SwitchError::Unreachable("down".to_owned())));
         }
         let changed = usize::from(state.flows != flows);

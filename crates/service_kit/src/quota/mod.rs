@@ -108,6 +108,17 @@ pub async fn register(tx: &mut Tx, defaults: &[QuotaDefault]) -> Result<(), Data
     Ok(())
 }
 
+/// Whether some of the defaults are not registered yet. Reads only, so that a process starts on a
+/// database that cannot be written.
+pub async fn unregistered(tx: &mut Tx, defaults: &[QuotaDefault]) -> Result<bool, DatabaseError> {
+    for default in defaults {
+        if !store::has_default(tx, default.resource).await? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Changes what a project has of a resource by `delta`.
 ///
 /// # Errors

@@ -15,6 +15,13 @@ pub(super) async fn add_default(tx: &mut Tx, default: &QuotaDefault) -> Result<(
     Ok(())
 }
 
+pub(super) async fn has_default(tx: &mut Tx, resource: &str) -> Result<bool, DatabaseError> {
+    let row = tx
+        .query_opt("SELECT max_value FROM quota_defaults WHERE resource = $1", &params![resource])
+        .await?;
+    Ok(row.is_some())
+}
+
 /// False when the limit is in the way. The condition and the change are one statement on one row,
 /// so that it is judged on the row's newest version under its lock.
 pub(super) async fn raise(

@@ -6,7 +6,7 @@
 pub mod strikes;
 
 use anyhow::{Context, Result, bail};
-use black_box::{Client, Cloud, until, until_some};
+use black_box::{Client, Cloud, DEADLINE, until, until_some};
 use serde_json::{Value, json};
 
 /// A project with an image, a flavor and a network.
@@ -26,10 +26,7 @@ impl Tenant {
         let (user, admin) = (cloud.demo().await?, cloud.admin().await?);
         let flavor = json!({"flavor": {"name": "tiny", "ram": 64, "vcpus": 1, "disk": 1}});
         let flavor = admin.post("/compute/v2.1/flavors", &flavor).await?.expect(200)?;
-        let image = json!({"name": "disk", "disk_format": "raw", "container_format": "bare"});
-        let image = user.post("/image/v2/images", &image).await?.expect(201)?;
-        let image = text(&image.json["id"])?;
-        user.upload(&format!("/image/v2/images/{image}/file"), vec![0; 4096]).await?.expect(204)?;
+        let image = upload(&user, "disk", vec![0; 4096]).await?;
         let network = json!({"network": {"name": "net"}});
         let network = user.post("/network/v2.0/networks", &network).await?.expect(201)?;
         let network = text(&network.json["network"]["id"])?;
@@ -39,17 +36,39 @@ impl Tenant {
         Ok(Tenant { user, admin, image, flavor: text(&flavor.json["flavor"]["id"])?, network })
     }
 
+    /// Logs in again, after the tokens have run out.
+    pub async fn renew(&mut self, cloud: &Cloud) -> Result<()> {
+        (self.user, self.admin) = (cloud.demo().await?, cloud.admin().await?);
+        Ok(())
+    }
+
+    /// Uploads a raw image, and returns its id.
+    pub async fn upload(&self, name: &str, bytes: Vec<u8>) -> Result<String> {
+        upload(&self.user, name, bytes).await
+    }
+
     /// The body of a request for a server.
     pub fn wish(&self, name: &str) -> Value {
+        self.wish_of(name, &self.image)
+    }
+
+    /// The same, of another image.
+    pub fn wish_of(&self, name: &str, image: &str) -> Value {
         json!({"server": {
-            "name": name, "imageRef": self.image, "flavorRef": self.flavor,
+            "name": name, "imageRef": image, "flavorRef": self.flavor,
             "networks": [{"uuid": self.network}],
         }})
     }
 
     /// Asks for a server, and returns its id.
     pub async fn boot(&self, name: &str) -> Result<String> {
-        let made = self.user.post("/compute/v2.1/servers", &self.wish(name)).await?.expect(202)?;
+        self.boot_of(name, &self.image).await
+    }
+
+    /// The same, of another image.
+    pub async fn boot_of(&self, name: &str, image: &str) -> Result<String> {
+        let wish = self.wish_of(name, image);
+        let made = self.user.post("/compute/v2.1/servers", &wish).await?.expect(202)?;
         text(&made.json["server"]["id"])
     }
 
@@ -90,6 +109,23 @@ impl Tenant {
             self.user.get(&path(id)).await.is_ok_and(|shown| shown.status == 404)
         })
         .await;
+    }
+}
+
+async fn upload(user: &Client, name: &str, bytes: Vec<u8>) -> Result<String> {
+    let image = json!({"name": name, "disk_format": "raw", "container_format": "bare"});
+    let image = user.post("/image/v2/images", &image).await?.expect(201)?;
+    let image = text(&image.json["id"])?;
+    user.upload(&format!("/image/v2/images/{image}/file"), bytes).await?.expect(204)?;
+    Ok(image)
+}
+
+/// Waits until `look` says true, for something that takes a minute by itself.
+pub async fn until_long<F: Future<Output = bool>>(what: &str, mut look: impl FnMut() -> F) {
+    let begun = std::time::Instant::now();
+    while !look().await {
+        assert!(begun.elapsed() < DEADLINE * 3, "waited in vain for: {what}");
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     }
 }
 
