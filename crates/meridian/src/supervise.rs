@@ -32,8 +32,8 @@ use tokio::task::JoinSet;
 
 /// First pause before a role that ended by itself is started again; doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-/// Longest pause before a restart.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// Longest pause before a restart. A debug build is killed again and again by tests, on purpose.
+const LONGEST_PAUSE: Duration = Duration::from_secs(if cfg!(debug_assertions) { 1 } else { 10 });
 /// A role that ran this long has recovered, and its pause starts from the first again.
 const RECOVERED_AFTER: Duration = Duration::from_secs(60);
 /// How long a role has to end after `SIGTERM` before it is killed.
