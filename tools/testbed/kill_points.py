@@ -106,6 +106,8 @@ class Cloud:
             "networks": [{"uuid": user.network.find_network("demo", ignore_missing=False).id}],
         }
         self.hello = self.qemus()
+        # A key is remembered for a day, and names a request of one run.
+        self.run_of = f"{os.getpid()}-{time.time_ns()}"
         self.baseline = None
 
     # --- the API; None when it does not answer ---------------------------------------------------------
@@ -236,7 +238,7 @@ class Cloud:
         body = {"server": {"name": name, **self.body}}
         if point:
             self.points.arm(point)
-        answer = self.call("post", "/servers", json=body, headers={"Idempotency-Key": name}, connect_retries=0)
+        answer = self.call("post", "/servers", json=body, headers={"Idempotency-Key": f"{name}-{self.run_of}"}, connect_retries=0)
         accepted = answer is not None and answer.status_code == 202
         server = answer.json()["server"]["id"] if accepted else None
         settled = ("ACTIVE", "ERROR")

@@ -258,3 +258,55 @@ async fn qemu_that_dies_at_once_is_a_failure_with_its_words() {
     assert!(error.message.contains("Cannot allocate memory"), "{}", error.message);
     running.stop().await;
 }
+
+/// A file system of its own for a folder of the host, too small for what is to come.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn over(folder: PathBuf) -> SmallDisk {
+        std::fs::create_dir_all(&folder).unwrap();
+        let (none, flags) = (None::<&str>, nix::mount::MsFlags::empty());
+        nix::mount::mount(none, &folder, Some("tmpfs"), flags, Some("size=64k,mode=0711")).unwrap();
+        SmallDisk(folder)
+    }
+
+    fn grow(&self) {
+        let (none, flags) = (None::<&str>, nix::mount::MsFlags::MS_REMOUNT);
+        nix::mount::mount(none, &self.0, none, flags, Some("size=64m")).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
+/// No space for the disks, and none for the image: each is said, and made up for once there is
+/// some.
+#[tokio::test]
+async fn a_full_disk_is_said_and_made_up_for() {
+    if !nix::unistd::geteuid().is_root() {
+        // It takes a file system.
+        return;
+    }
+    for (number, folder) in [(4, "servers"), (5, "images")] {
+        let world = World::new(number);
+        let disk = SmallDisk::over(world.folder.path().join(folder));
+        let running = world.start_agent().await;
+        running.wants(&world.spec, 1, false).await;
+        let report = running.until_reported(&world.spec, ReportState::Failed).await;
+        let error = report.error.unwrap();
+        assert_eq!(error.code, "disk_full", "{folder}: {}", error.message);
+        assert!(error.message.contains("no space"), "{folder}: {}", error.message);
+        assert!(error.retrying, "{folder}");
+        disk.grow();
+        running.until_reported(&world.spec, ReportState::Done).await;
+        until("boot", || holds(&world.file("run/console.log"), "M")).await;
+        running.wants(&world.spec, 2, true).await;
+        running.until_reported(&world.spec, ReportState::Gone).await;
+        assert_eq!(std::fs::read_dir(world.servers()).unwrap().count(), 0, "{folder}");
+        running.stop().await;
+        drop(disk);
+    }
+}
