@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 import warnings
+import zlib
 
 warnings.filterwarnings("ignore")
 
@@ -291,6 +292,7 @@ class Cloud:
 
 
 def rounds(cloud, part, parts, both):
+    """A point's own name says to which part it belongs: how often others are passed varies."""
     # The first server of all leaves rows that stay.
     server, _, _ = cloud.create("first")
     cloud.delete(server)
@@ -306,7 +308,10 @@ def rounds(cloud, part, parts, both):
     cloud.delete(server)
     delete = cloud.points.recorded()
     print(f"{len(create)} points of create, {len(delete)} of delete; part {part} of {parts}")
-    create, delete = create[part::parts], delete[part::parts]
+    create, delete = (
+        [point for point in points if zlib.crc32(f"{point[0]}:{point[1]}".encode()) % parts == part]
+        for points in (create, delete)
+    )
     struck = missed = errors = 0
     for number in range(max(len(create), len(delete))):
         at_create = create[number] if number < len(create) else None

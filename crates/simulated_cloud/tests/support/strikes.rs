@@ -37,7 +37,7 @@ pub enum Victims {
 pub enum Part {
     /// Every one.
     All,
-    /// Every third, beginning with this number's.
+    /// A third, by the remainder of this number.
     Third(usize),
 }
 
@@ -46,7 +46,9 @@ impl Part {
     pub fn of(self, points: Vec<Point>) -> Vec<Point> {
         match self {
             Part::All => points,
-            Part::Third(first) => points.into_iter().skip(first % 3).step_by(3).collect(),
+            Part::Third(which) => {
+                points.into_iter().filter(|point| point.number() % 3 == which % 3).collect()
+            }
         }
     }
 }
@@ -62,6 +64,17 @@ pub struct Point {
     name: String,
     /// From 1.
     nth: usize,
+}
+
+impl Point {
+    /// A number that is always this point's (FNV-1a), however often others are passed, so that
+    /// three runs with different parts strike every one.
+    fn number(&self) -> usize {
+        let text = format!("{}:{}", self.name, self.nth);
+        text.bytes().fold(0xcbf2_9ce4_8422_2325_usize, |sum, byte| {
+            (sum ^ usize::from(byte)).wrapping_mul(0x100_0000_01b3)
+        })
+    }
 }
 
 /// A cloud under strikes.
