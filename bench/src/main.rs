@@ -1,141 +1,221 @@
-//! Measures a running cloud over its public API.
+//! Measures Meridian: its API on both databases, the way of a server to its QEMU, and memory.
 //!
 //! ```text
-//! cargo run --release -p bench -- --state DIR [--clients 1,16] [--seconds 5] [SUITE…]
+//! cargo run --release -p bench -- all --image guest.qcow2     throw-away clouds, everything
+//! cargo run --release -p bench -- api --database sqlite       one part of it
+//! cargo run --release -p bench -- cloud --state DIR           a cloud that runs already
 //! ```
-//!
-//! Each suite repeats one request from a number of clients at once for a while, and prints how
-//! many a second were answered and how long the middle one and the slowest of a hundred took.
-//! Figures mean something only on a quiet machine and a release build; the table says which
-//! machine it was.
+//! Nothing is asserted: the table says what was seen, on which machine, under which load. See
+//! README.md for how each figure is taken.
 
+mod api;
+mod bare;
+mod boot;
+mod cloud;
+mod host;
+mod load;
+mod logs;
 mod memory;
+mod postgres;
+mod simulated;
 mod suites;
+mod table;
 
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use clap::Parser;
+use black_box::Database;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
 
-use suites::{SUITES, World};
+use postgres::Postgres;
+use suites::SUITES;
+use table::Table;
 
 #[derive(Parser)]
-#[command(about = "Measures a running cloud over its public API")]
+#[command(about = "Measures Meridian")]
 struct Cli {
-    /// State directory of the cloud, for its clouds.yaml and authority.
-    #[arg(long, env = "MERIDIAN_STATE")]
-    state: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Everything, on throw-away clouds.
+    All {
+        #[command(flatten)]
+        common: Common,
+        /// The guest image (qcow2) of tools/guest_image/build; without it no guest is started.
+        #[arg(long)]
+        image: Option<PathBuf>,
+    },
+    /// The API of a throw-away cloud with simulated hosts.
+    Api {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Servers on this machine as the real host of a throw-away cloud; needs root.
+    Boot {
+        #[command(flatten)]
+        common: Common,
+        /// The guest image (qcow2) of tools/guest_image/build.
+        #[arg(long)]
+        image: PathBuf,
+    },
+}
+
+#[derive(Args, Clone)]
+struct Common {
+    /// Where throw-away clouds keep their files, on the kind of disk that a real one would have.
+    #[arg(long, default_value = "/var/lib")]
+    directory: PathBuf,
+    /// Databases to measure.
+    #[arg(long, value_delimiter = ',', default_value = "sqlite,postgresql")]
+    database: Vec<Kind>,
     /// Clients at once.
     #[arg(long, value_delimiter = ',', default_value = "1,16")]
     clients: Vec<usize>,
     /// Seconds for each suite and number of clients.
-    #[arg(long, default_value_t = 5)]
-    seconds: u64,
-    /// Suites to run; all when none is named.
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// Servers in the cloud.
+    #[arg(long)]
+    servers: Option<usize>,
+    /// Suites of the API to run; all unless named.
+    #[arg(long, value_delimiter = ',')]
     suites: Vec<String>,
+    /// A tenth of everything, to see that it works.
+    #[arg(long)]
+    quick: bool,
 }
 
-/// What one suite showed with one number of clients.
-struct Figures {
-    answered: usize,
-    failed: usize,
-    elapsed: Duration,
-    /// Sorted.
-    times: Vec<Duration>,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    Sqlite,
+    Postgresql,
 }
 
-impl Figures {
-    fn quantile(&self, part: f64) -> Duration {
-        let last = self.times.len().saturating_sub(1);
-        // Truncation is meant: the index of a sorted list.
-        #[allow(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            clippy::cast_precision_loss
-        )]
-        let index = (part * last as f64).round() as usize;
-        self.times.get(index).copied().unwrap_or_default()
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Sqlite => "sqlite",
+            Kind::Postgresql => "postgresql",
+        }
+    }
+}
+
+impl Common {
+    fn api(&self) -> Result<api::Amount> {
+        for name in &self.suites {
+            if !SUITES.iter().any(|suite| suite.name == name) {
+                let known: Vec<&str> = SUITES.iter().map(|suite| suite.name).collect();
+                bail!("there is no suite {name:?}; there are {}", known.join(", "));
+            }
+        }
+        Ok(api::Amount {
+            clients: self.clients.clone(),
+            time: Duration::from_secs(self.seconds.unwrap_or(if self.quick { 1 } else { 4 })),
+            servers: self.servers.unwrap_or(if self.quick { 50 } else { 500 }),
+            suites: self.suites.clone(),
+        })
+    }
+
+    fn boot(&self) -> boot::Amount {
+        if self.quick {
+            boot::Amount { starts: 5, boots: 1 }
+        } else {
+            boot::Amount { starts: 40, boots: 3 }
+        }
     }
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
+async fn main() -> ExitCode {
     let cli = Cli::parse();
-    if rustls::crypto::ring::default_provider().install_default().is_err() {
-        bail!("a provider of cryptography is already installed");
-    }
-    let known: Vec<&str> = SUITES.iter().map(|(name, _)| *name).collect();
-    for name in &cli.suites {
-        if !known.contains(&name.as_str()) {
-            bail!("there is no suite {name:?}; there are {}", known.join(", "));
+    let (mut terminate, mut interrupt) =
+        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+            (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
+            _ => return ExitCode::FAILURE,
+        };
+    // Dropping what is under way ends its processes and removes its files.
+    let result = tokio::select! {
+        result = measure(cli.command) => result,
+        _ = terminate.recv() => Err(anyhow::anyhow!("interrupted; nothing is left behind")),
+        _ = interrupt.recv() => Err(anyhow::anyhow!("interrupted; nothing is left behind")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
         }
     }
-    let world = Arc::new(World::prepare(&cli.state).await?);
-    println!("machine: {}", memory::machine());
-    println!(
-        "{:<16} {:>7} {:>9} {:>10} {:>10} {:>7}",
-        "suite", "clients", "per s", "p50 ms", "p99 ms", "failed"
-    );
-    for (name, request) in SUITES {
-        if !cli.suites.is_empty() && !cli.suites.iter().any(|wanted| wanted == name) {
-            continue;
-        }
-        for &clients in &cli.clients {
-            let figures = run(&world, *request, clients, Duration::from_secs(cli.seconds)).await?;
-            println!(
-                "{name:<16} {clients:>7} {:>9.0} {:>10.2} {:>10.2} {:>7}",
-                figures.answered as f64 / figures.elapsed.as_secs_f64(),
-                millis(figures.quantile(0.5)),
-                millis(figures.quantile(0.99)),
-                figures.failed,
-            );
-        }
-    }
-    memory::print(&cli.state);
-    world.clean_up().await
 }
 
-fn millis(time: Duration) -> f64 {
-    time.as_secs_f64() * 1000.0
+async fn measure(command: Command) -> Result<()> {
+    let (common, api, image) = match command {
+        Command::All { common, image } => (common, true, image),
+        Command::Api { common } => (common, true, None),
+        Command::Boot { common, image } => (common, false, Some(image)),
+    };
+    let parent =
+        tempfile::Builder::new()
+            .prefix("meridian-bench-")
+            .tempdir_in(&common.directory)
+            .with_context(|| format!("making a directory in {}", common.directory.display()))?;
+    // Everyone may pass: PostgreSQL and guests run as users of their own.
+    std::fs::set_permissions(parent.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711))?;
+    let machine = memory::machine();
+    eprintln!("machine: {machine}");
+    let mut table = Table::default();
+    let result = everything(&mut table, &common, parent.path(), api, image.as_deref()).await;
+    println!("\nmachine: {machine}; at the end load {}", memory::load());
+    table.print();
+    result
 }
 
-async fn run(
-    world: &Arc<World>,
-    request: suites::Request,
-    clients: usize,
-    length: Duration,
-) -> Result<Figures> {
-    let begun = Instant::now();
-    let tasks: Vec<_> = (0..clients)
-        .map(|_| {
-            let world = world.clone();
-            tokio::spawn(async move {
-                let (mut times, mut failed) = (Vec::new(), 0);
-                while begun.elapsed() < length {
-                    let sent = Instant::now();
-                    match request(&world).await {
-                        Ok(()) => times.push(sent.elapsed()),
-                        Err(error) => {
-                            if failed == 0 {
-                                eprintln!("first failure: {error:#}");
-                            }
-                            failed += 1;
-                        }
-                    }
-                }
-                (times, failed)
-            })
+async fn everything(
+    table: &mut Table,
+    common: &Common,
+    parent: &Path,
+    api: bool,
+    image: Option<&Path>,
+) -> Result<()> {
+    let postgres = if common.database.contains(&Kind::Postgresql) {
+        Some(Postgres::start(parent)?)
+    } else {
+        None
+    };
+    let database = |kind: Kind, name: &str| -> Result<Database> {
+        Ok(match &postgres {
+            Some(server) if kind == Kind::Postgresql => {
+                Database::Postgres(server.create_database(name)?)
+            }
+            _ => Database::Sqlite,
         })
-        .collect();
-    let (mut times, mut failed) = (Vec::new(), 0);
-    for task in tasks {
-        let (some, bad) = task.await.context("a client panicked")?;
-        times.extend(some);
-        failed += bad;
+    };
+    let mut failures = Vec::new();
+    for &kind in &common.database {
+        if api {
+            let (place, amount) = (database(kind, "api")?, common.api()?);
+            let done = api::measure(table, kind.name(), place, parent, &amount);
+            if let Err(error) = done.await {
+                table.skip(format!("the rest of the API on {}: {error:#}", kind.name()));
+                failures.push(error);
+            }
+        }
+        let Some(image) = image else { continue };
+        let place = database(kind, "boot")?;
+        let done = boot::measure(table, kind.name(), place, parent, image, common.boot());
+        if let Err(error) = done.await {
+            table.skip(format!("the rest of the real host on {}: {error:#}", kind.name()));
+            failures.push(error);
+        }
     }
-    let elapsed = begun.elapsed();
-    times.sort_unstable();
-    Ok(Figures { answered: times.len(), failed, elapsed, times })
+    match failures.len() {
+        0 => Ok(()),
+        failed => bail!("{failed} part(s) were not measured"),
+    }
 }

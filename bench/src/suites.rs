@@ -1,151 +1,280 @@
-//! What is measured: one request each, over things that were made beforehand.
+//! What is asked of a cloud: one request each, over things that were made beforehand.
 
 use std::future::Future;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
-use black_box::Client;
-use serde_json::json;
+use anyhow::{Context, Result, bail};
+use black_box::{Answer, Client};
+use serde_json::{Value, json};
+
+use crate::cloud::Access;
 
 /// One request of a suite.
-pub type Request = fn(&Arc<World>) -> Pin<Box<dyn Future<Output = Result<()>> + Send>>;
+pub type Request = fn(Arc<Caller>) -> Pin<Box<dyn Future<Output = Result<()>> + Send>>;
 
-/// All suites by name, in the order in which they run.
-pub const SUITES: &[(&str, Request)] = &[
-    ("token_issue", |world| Box::pin(token_issue(world.clone()))),
-    ("token_validate", |world| Box::pin(get(world.clone(), "/identity/v3/auth/tokens"))),
-    ("image_show", |world| {
-        let path = world.image.clone();
-        Box::pin(get(world.clone(), path))
+/// A suite.
+pub struct Suite {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// What the table calls it.
+    pub what: &'static str,
+    /// One request of it.
+    pub request: Request,
+    /// Whether it needs hosts and servers.
+    pub needs_servers: bool,
+    /// What makes something is repeated at most so often.
+    pub most: usize,
+}
+
+/// Enough that only the clock ends a suite that makes nothing.
+const NO_END: usize = usize::MAX;
+
+/// All suites, in the order in which they run: those that fill the cloud come last.
+pub const SUITES: &[Suite] = &[
+    suite("token_issue", "token issue (password)", false, NO_END, |c| Box::pin(token_issue(c))),
+    suite("token_validate", "token validate", false, NO_END, |c| Box::pin(token_validate(c))),
+    suite("image_show", "image show", false, NO_END, |c| {
+        Box::pin(async move { c.get(&c.world.image_path()).await })
     }),
-    ("network_create", |world| Box::pin(network_create(world.clone()))),
-    ("port_create", |world| Box::pin(port_create(world.clone()))),
-    ("server_list", |world| {
-        Box::pin(get(world.clone(), "/compute/v2.1/servers/detail?all_tenants=1&limit=500"))
+    suite("server_show", "server show", true, NO_END, |c| Box::pin(server_show(c))),
+    suite("server_list", "server list, 500 in detail", true, NO_END, |c| {
+        Box::pin(async move { c.get("/compute/v2.1/servers/detail?limit=500").await })
+    }),
+    suite("network_create", "network create", false, 2000, |c| Box::pin(network_create(c))),
+    suite("port_create", "port create", false, 2000, |c| Box::pin(port_create(c))),
+    suite("server_create", "server create, until accepted", true, 200, |c| {
+        Box::pin(async move { c.world.create_server(&c.client, None).await.map(drop) })
     }),
 ];
 
-/// A cloud to measure, and what the requests need.
+const fn suite(
+    name: &'static str,
+    what: &'static str,
+    needs_servers: bool,
+    most: usize,
+    request: Request,
+) -> Suite {
+    Suite { name, what, request, needs_servers, most }
+}
+
+/// What the requests need, made beforehand.
 pub struct World {
-    admin: Client,
-    anonymous: Client,
-    password: String,
-    image: String,
+    access: Access,
+    token: String,
     network: String,
+    image: String,
+    flavor: String,
+    servers: Vec<String>,
     made: AtomicU64,
 }
 
-impl World {
-    /// Logs in and makes a network and an image record.
-    pub async fn prepare(state: &Path) -> Result<Self> {
-        let clouds = std::fs::read_to_string(state.join("etc/clouds.yaml"))?;
-        let section =
-            clouds.split_once("  meridian-admin:\n").context("no cloud meridian-admin")?.1;
-        let value = |key: &str| -> Result<String> {
-            section
-                .lines()
-                .find_map(|line| line.trim().strip_prefix(key))
-                .map(|text| text.trim().to_owned())
-                .with_context(|| format!("no {key} in clouds.yaml"))
-        };
-        let base = value("auth_url:")?.trim_end_matches("/identity/v3").to_owned();
-        let password = value("password:")?;
-        let authority = std::fs::read(state.join("pki/ca.pem"))?;
-        let anonymous = Client::new(&base, &authority)?;
-        let admin = anonymous.clone().login("admin", &password, "admin").await?;
-        let network = admin
-            .post("/network/v2.0/networks", &json!({"network": {"name": "bench"}}))
-            .await?
-            .expect(201)?;
-        let network = network.json["network"]["id"].as_str().context("no network id")?.to_owned();
-        admin
-            .post(
-                "/network/v2.0/subnets",
-                &json!({"subnet": {"network_id": network, "ip_version": 4, "cidr": "10.128.0.0/12"}}),
-            )
-            .await?
-            .expect(201)?;
-        let project = admin.get("/identity/v3/auth/tokens").await.ok();
-        if let Some(project) =
-            project.and_then(|p| p.json["token"]["project"]["id"].as_str().map(str::to_owned))
-        {
-            admin
-                .put(
-                    &format!("/network/v2.0/quotas/{project}"),
-                    &json!({"quota": {"network": -1, "port": -1, "subnet": -1}}),
-                )
-                .await?;
-        }
-        let image = admin
-            .post(
-                "/image/v2/images",
-                &json!({"name": "bench", "disk_format": "raw", "container_format": "bare"}),
-            )
-            .await?
-            .expect(201)?;
-        let image = image.json["id"].as_str().context("no image id")?;
-        Ok(World {
-            image: format!("/image/v2/images/{image}"),
-            admin,
-            anonymous,
-            password,
-            network,
-            made: AtomicU64::new(0),
-        })
-    }
+/// One client with a connection of its own.
+pub struct Caller {
+    world: Arc<World>,
+    client: Client,
+}
 
-    /// Takes away what the suites made.
-    pub async fn clean_up(&self) -> Result<()> {
-        self.admin.delete(&self.image).await?;
-        let ports = self
-            .admin
-            .get(&format!("/network/v2.0/ports?network_id={}&fields=id", self.network))
-            .await?;
-        for port in ports.json["ports"].as_array().into_iter().flatten() {
-            if let Some(id) = port["id"].as_str() {
-                self.admin.delete(&format!("/network/v2.0/ports/{id}")).await?;
-            }
-        }
-        let networks = self.admin.get("/network/v2.0/networks?fields=id&fields=name").await?;
-        for network in networks.json["networks"].as_array().into_iter().flatten() {
-            let ours = network["name"].as_str().is_some_and(|name| name.starts_with("bench"));
-            if let Some(id) = network["id"].as_str().filter(|_| ours) {
-                self.admin.delete(&format!("/network/v2.0/networks/{id}")).await?;
-            }
-        }
+impl Caller {
+    async fn get(&self, path: &str) -> Result<()> {
+        self.client.get(path).await?.expect(200)?;
         Ok(())
     }
 }
 
-async fn get(world: Arc<World>, path: impl Into<String>) -> Result<()> {
-    let path = path.into();
-    let client = match world.admin.token() {
-        Some(token) if path.ends_with("/auth/tokens") => {
-            world.admin.clone().with_header("x-subject-token", token)
+/// The disk that servers boot from, and how it is uploaded.
+pub struct Disk {
+    /// The file's bytes.
+    pub bytes: Vec<u8>,
+    /// `raw` or `qcow2`.
+    pub format: &'static str,
+}
+
+impl World {
+    /// Logs in, lifts the quotas, and makes a network, an image and a flavor.
+    ///
+    /// # Errors
+    /// When the cloud refuses one of them.
+    pub async fn prepare(access: Access, disk: Disk, flavor: Value) -> Result<Self> {
+        let admin = access.admin().await?;
+        let token = admin.token().context("no token")?.to_owned();
+        let own = admin.clone().with_header("x-subject-token", &token);
+        let own = own.get("/identity/v3/auth/tokens").await?.expect(200)?;
+        let project = text(&own, &["token", "project", "id"])?;
+        let unlimited = json!({"quota": {"network": -1, "port": -1, "subnet": -1}});
+        admin.put(&format!("/network/v2.0/quotas/{project}"), &unlimited).await?.expect(200)?;
+        let unlimited = json!({"quota_set": {"instances": -1, "cores": -1, "ram": -1}});
+        let path = format!("/compute/v2.1/os-quota-sets/{project}");
+        admin.put(&path, &unlimited).await?.expect(200)?;
+        let body = json!({"network": {"name": "bench"}});
+        let network = admin.post("/network/v2.0/networks", &body).await?.expect(201)?;
+        let network = text(&network, &["network", "id"])?;
+        let body = json!({"subnet": {
+            "network_id": network, "ip_version": 4, "cidr": "10.128.0.0/12",
+        }});
+        admin.post("/network/v2.0/subnets", &body).await?.expect(201)?;
+        let body = json!({
+            "name": "bench", "disk_format": disk.format, "container_format": "bare",
+        });
+        let image = admin.post("/image/v2/images", &body).await?.expect(201)?;
+        let image = text(&image, &["id"])?;
+        let path = format!("/image/v2/images/{image}/file");
+        admin.upload(&path, disk.bytes).await?.expect(204)?;
+        let flavor =
+            admin.post("/compute/v2.1/flavors", &json!({"flavor": flavor})).await?.expect(200)?;
+        let flavor = text(&flavor, &["flavor", "id"])?;
+        Ok(World {
+            access,
+            token,
+            network,
+            image,
+            flavor,
+            servers: Vec::new(),
+            made: AtomicU64::new(0),
+        })
+    }
+
+    fn image_path(&self) -> String {
+        format!("/image/v2/images/{}", self.image)
+    }
+
+    /// A client with a connection of its own, logged in as the administrator.
+    ///
+    /// # Errors
+    /// When the authority cannot be read.
+    pub fn client(&self) -> Result<Client> {
+        Ok(self.access.anonymous()?.with_token(Some(self.token.clone())))
+    }
+
+    /// The same, for a suite.
+    ///
+    /// # Errors
+    /// When the authority cannot be read.
+    pub fn caller(self: &Arc<Self>) -> Result<Caller> {
+        Ok(Caller { client: self.client()?, world: self.clone() })
+    }
+
+    /// Asks for a server; its id when it is accepted.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub async fn create_server(&self, client: &Client, name: Option<String>) -> Result<String> {
+        let number = self.made.fetch_add(1, Ordering::Relaxed);
+        let body = json!({"server": {
+            "name": name.unwrap_or_else(|| format!("bench-{number}")),
+            "imageRef": self.image,
+            "flavorRef": self.flavor,
+            "networks": [{"uuid": self.network}],
+        }});
+        let answer = client.post("/compute/v2.1/servers", &body).await?.expect(202)?;
+        text(&answer, &["server", "id"])
+    }
+
+    /// How many servers there are in all, and which have ended in `ERROR`.
+    ///
+    /// # Errors
+    /// When the list fails.
+    async fn census(&self, client: &Client) -> Result<(usize, Vec<String>)> {
+        let (mut active, mut failed, mut marker) = (0, Vec::new(), String::new());
+        loop {
+            let path = format!("/compute/v2.1/servers/detail?limit=1000{marker}");
+            let page = client.get(&path).await?.expect(200)?;
+            let servers = page.json["servers"].as_array().context("no servers")?;
+            let Some(last) = servers.last() else { return Ok((active, failed)) };
+            marker = format!("&marker={}", last["id"].as_str().unwrap_or_default());
+            for server in servers {
+                match server["status"].as_str() {
+                    Some("ACTIVE") => active += 1,
+                    Some("ERROR") => failed.push(server["fault"]["message"].to_string()),
+                    _ => {}
+                }
+            }
         }
-        _ => world.admin.clone(),
-    };
-    client.get(&path).await?.expect(200)?;
+    }
+
+    /// Waits until `count` servers are active.
+    ///
+    /// # Errors
+    /// When one fails, or nothing gets further for a minute.
+    pub async fn wait_active(&self, count: usize) -> Result<()> {
+        let client = self.client()?;
+        let (mut before, mut moved) = (0, std::time::Instant::now());
+        loop {
+            let (active, failed) = self.census(&client).await?;
+            if let Some(why) = failed.first() {
+                bail!("{} servers failed; the first: {why}", failed.len());
+            }
+            if active >= count {
+                return Ok(());
+            }
+            if active != before {
+                (before, moved) = (active, std::time::Instant::now());
+            }
+            if moved.elapsed() > Duration::from_secs(60) {
+                bail!("only {active} of {count} servers are active, for a minute");
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// Makes `count` servers and waits until they are active.
+    ///
+    /// # Errors
+    /// When one fails.
+    pub async fn fill(&mut self, count: usize) -> Result<()> {
+        const AT_ONCE: usize = 8;
+        let client = self.client()?;
+        for begun in (0..count).step_by(AT_ONCE) {
+            let some = (begun..count.min(begun + AT_ONCE))
+                .map(|_| self.create_server(&client, None))
+                .collect::<Vec<_>>();
+            for id in futures::future::join_all(some).await {
+                self.servers.push(id?);
+            }
+        }
+        self.wait_active(count).await
+    }
+}
+
+/// A string somewhere in an answer.
+fn text(answer: &Answer, path: &[&str]) -> Result<String> {
+    let value = path.iter().fold(&answer.json, |value, key| &value[*key]);
+    value
+        .as_str()
+        .map(str::to_owned)
+        .with_context(|| format!("no {} in {}", path.join("."), answer.text))
+}
+
+async fn token_issue(caller: Arc<Caller>) -> Result<()> {
+    let access = &caller.world.access;
+    caller.client.clone().with_token(None).login("admin", access.password(), "admin").await?;
     Ok(())
 }
 
-async fn token_issue(world: Arc<World>) -> Result<()> {
-    world.anonymous.clone().login("admin", &world.password, "admin").await?;
+async fn token_validate(caller: Arc<Caller>) -> Result<()> {
+    let client = caller.client.clone().with_header("x-subject-token", &caller.world.token);
+    client.get("/identity/v3/auth/tokens").await?.expect(200)?;
     Ok(())
 }
 
-async fn network_create(world: Arc<World>) -> Result<()> {
-    let number = world.made.fetch_add(1, Ordering::Relaxed);
+async fn server_show(caller: Arc<Caller>) -> Result<()> {
+    let world = &caller.world;
+    let number = usize::try_from(world.made.fetch_add(1, Ordering::Relaxed)).unwrap_or_default();
+    let id = world.servers.get(number % world.servers.len().max(1)).context("no servers")?;
+    caller.get(&format!("/compute/v2.1/servers/{id}")).await
+}
+
+async fn network_create(caller: Arc<Caller>) -> Result<()> {
+    let number = caller.world.made.fetch_add(1, Ordering::Relaxed);
     let body = json!({"network": {"name": format!("bench-{number}")}});
-    world.admin.post("/network/v2.0/networks", &body).await?.expect(201)?;
+    caller.client.post("/network/v2.0/networks", &body).await?.expect(201)?;
     Ok(())
 }
 
-async fn port_create(world: Arc<World>) -> Result<()> {
-    let body = json!({"port": {"network_id": world.network}});
-    world.admin.post("/network/v2.0/ports", &body).await?.expect(201)?;
+async fn port_create(caller: Arc<Caller>) -> Result<()> {
+    let body = json!({"port": {"network_id": caller.world.network}});
+    caller.client.post("/network/v2.0/ports", &body).await?.expect(201)?;
     Ok(())
 }

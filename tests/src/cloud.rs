@@ -1,6 +1,6 @@
 //! Processes of the cloud, started and killed as an operator or a power cut would.
 
-use std::net::TcpListener;
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -23,6 +23,34 @@ pub enum Database {
     Postgres(String),
 }
 
+/// What a cloud under test is made of.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Where it keeps its rows.
+    pub database: Database,
+    /// Where its state directory is made.
+    pub parent: PathBuf,
+    /// Where the program was built; found beside the test unless said.
+    pub binaries: Option<PathBuf>,
+    /// The address on which hosts reach it.
+    pub gateway: IpAddr,
+    /// First in the names of devices.
+    pub prefix: String,
+}
+
+impl Setup {
+    /// What most tests want.
+    pub fn new(database: Database) -> Self {
+        Setup {
+            database,
+            parent: std::env::temp_dir(),
+            binaries: None,
+            gateway: IpAddr::from([127, 0, 0, 1]),
+            prefix: "t0".to_owned(),
+        }
+    }
+}
+
 /// A process that is killed when the test forgets it.
 pub struct Process {
     child: Child,
@@ -43,6 +71,11 @@ impl Process {
             .spawn()
             .with_context(|| format!("starting {name}"))?;
         Ok(Process { child, name: name.to_owned() })
+    }
+
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends a signal.
@@ -103,30 +136,40 @@ impl Cloud {
     /// # Errors
     /// When a command fails; the message holds its output.
     pub async fn start(database: &Database) -> Result<Self> {
+        Self::start_with(Setup::new(database.clone())).await
+    }
+
+    /// Makes a cloud of this description and starts its control plane.
+    ///
+    /// # Errors
+    /// When a command fails; the message holds its output.
+    pub async fn start_with(setup: Setup) -> Result<Self> {
         // A test that installs the provider twice is none the worse.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let directory = tempfile::Builder::new().prefix("meridian-test-").tempdir()?;
+        let directory =
+            tempfile::Builder::new().prefix("meridian-test-").tempdir_in(&setup.parent)?;
         let (api, gateway) = (free_port()?, free_port()?);
-        let database = match database {
+        let gateway = SocketAddr::new(setup.gateway, gateway);
+        let database = match setup.database {
             Database::Sqlite => "sqlite:db/meridian.sqlite".to_owned(),
             Database::File(path) => format!("sqlite:{}", path.display()),
-            Database::Postgres(url) => url.clone(),
+            Database::Postgres(url) => url,
         };
         let mut cloud = Cloud {
             directory,
             control_plane: None,
             base: format!("https://127.0.0.1:{api}"),
-            gateway: format!("https://127.0.0.1:{gateway}"),
-            binaries: binaries()?,
+            gateway: format!("https://{gateway}"),
+            binaries: setup.binaries.map_or_else(binaries, Ok)?,
             environment: Vec::new(),
         };
         let made = cloud
             .command()
             .arg("init")
             .args(["--listen", &format!("127.0.0.1:{api}")])
-            .args(["--gateway-listen", &format!("127.0.0.1:{gateway}")])
+            .args(["--gateway-listen", &gateway.to_string()])
             .args(["--database", &database])
-            .args(["--prefix", "t0"])
+            .args(["--prefix", &setup.prefix])
             .output()?;
         if !made.status.success() {
             bail!("meridian init failed: {}", String::from_utf8_lossy(&made.stderr));
@@ -182,7 +225,7 @@ impl Cloud {
             if !process.runs() || begun.elapsed() > DEADLINE {
                 bail!("the control plane did not start: {}", tail(&log));
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
         self.control_plane = Some(process);
         Ok(())

@@ -8,7 +8,7 @@ mod kill;
 mod until;
 
 pub use client::{Answer, Client};
-pub use cloud::{Cloud, Database, Process};
+pub use cloud::{Cloud, Database, Process, Setup};
 pub use hosts::Hosts;
 pub use kill::KillPoints;
 pub use until::{DEADLINE, until, until_some};

@@ -147,7 +147,7 @@ print_plan() {
 	fi
 	cat <<TEXT
   build the program in $REPO/target (as ${PERSON:-root})
-  keep everything else in $STATE: keys, database, images, guests' disks, logs, the OpenStack client
+  keep everything else in $STATE: keys, database (${DATABASE:-sqlite}), images, guests' disks, logs, the OpenStack client
   run a control plane (API on ${1:-127.0.0.1}, loopback unless told) and this machine as a host
   make the network namespace $NAMESPACE with Open vSwitch in it, and the device $PREFIX-up that leads there
   boot a server 'hello' and log in to it

@@ -17,12 +17,17 @@ apply_listen() {
 }
 
 stage_init() {
-	local address=$1 port
+	local address=$1 port init
 	port=$(recall api_port)
-	install -d -m 0755 "$STATE" "$STATE/etc" "$STATE/log" "$STATE/run"
+	install -d -m 0755 "$STATE" "$STATE/etc" "$STATE/log" "$STATE/run" "$STATE/db"
 	apply_listen "$address"
-	"$BINARY" init --state "$STATE" --listen "$address:$port" \
-		--gateway-listen "$(recall link_outside):$((port + 1))" --prefix "$PREFIX"
+	init=("$BINARY" init --state "$STATE" --listen "$address:$port"
+		--gateway-listen "$(recall link_outside):$((port + 1))" --prefix "$PREFIX")
+	if uses_postgresql; then
+		with_postgresql "${init[@]}" --database "$(postgresql_url)"
+	else
+		"${init[@]}"
+	fi
 	# Password hashes and users' data are root's alone; guests' processes, which are users of their own, pass
 	# through host/ to their disks and see nothing else there.
 	chmod 0700 "$STATE/db"
@@ -66,8 +71,10 @@ stage_start() {
 	switch_up
 	if ! cloud_is_up; then
 		remember running_binary "$wanted"
+		local database=()
+		uses_postgresql && database=(--postgresql "$POSTGRESQL")
 		# From the state directory, so that the program holds no other place busy.
-		(cd "$STATE" && setsid "$BINARY" supervise --state "$STATE" --host-namespace "$NAMESPACE" \
+		(cd "$STATE" && setsid "$BINARY" supervise --state "$STATE" --host-namespace "$NAMESPACE" "${database[@]}" \
 			</dev/null >>"$STATE/log/supervisor.log" 2>&1 &)
 	fi
 	wait_until 20 "the supervisor" cloud_is_up || { tail -n 20 "$STATE/log/supervisor.log"; return 1; }
@@ -152,7 +159,9 @@ no_guests() { [ -z "$(guests_running)" ]; }
 
 # --- the whole of it -------------------------------------------------------------------------------------
 up() {
-	local yes= address
+	local yes= address database
+	database=$(recall database)
+	DATABASE=${database:-sqlite}
 	address=$(recall listen)
 	address=${address:-127.0.0.1}
 	while [ $# -gt 0 ]; do
@@ -160,11 +169,17 @@ up() {
 		--yes | -y) yes=1 ;;
 		--listen) address=${2:?--listen needs an address}; shift ;;
 		--listen=*) address=${1#*=} ;;
-		*) die "up: what is '$1'? There are --yes and --listen ADDRESS" ;;
+		--database) DATABASE=${2:?--database needs sqlite or postgresql}; shift ;;
+		--database=*) DATABASE=${1#*=} ;;
+		*) die "up: what is '$1'? There are --yes, --listen ADDRESS and --database sqlite|postgresql" ;;
 		esac
 		shift
 	done
 	case $address in 0.0.0.0 | ::) die "--listen: give the address under which clients reach this machine, not $address: it also goes into the catalogue and the certificate" ;; esac
+	case $DATABASE in sqlite | postgresql) ;; *) die "--database: there are sqlite and postgresql, not '$DATABASE'" ;; esac
+	if [ -f "$STATE/etc/meridian.toml" ] && [ "${database:-sqlite}" != "$DATABASE" ]; then
+		die "the cloud in $STATE keeps its rows in ${database:-sqlite}; they are not moved. ./dev reset begins anew"
+	fi
 	local first=
 	[ -n "$(recall done_once)" ] || first=1
 	if [ -n "$first" ]; then print_plan "$address"; else echo "Bringing up the cloud in $STATE."; fi
@@ -175,6 +190,7 @@ up() {
 	chmod 0755 "$STATE" "$STATE/etc"
 	choose_ports
 	remember listen "$address"
+	remember database "$DATABASE"
 
 	stage "Debian packages" "see whether 'apt-get update' and 'apt-get install' work by hand" stage_packages
 	choose_link_addresses

@@ -17,6 +17,7 @@ libc6-dev: for gcc
 lld: links the program, faster
 ca-certificates: fetches the libraries the program is built from
 TEXT
+	if uses_postgresql; then echo "postgresql-15: keeps the cloud's rows, in a cluster of this cloud's own"; fi
 }
 packages_to_test() {
 	cat <<TEXT

@@ -12,10 +12,11 @@ reset() {
 	[ -n "$yes" ] || confirm "Delete the cloud in $STATE with all its servers, images and users?" || { echo "Nothing was changed."; exit 0; }
 	testbed_down
 	cloud_down quietly
-	rm -rf "$STATE"/{db,zone,host,pki,keys,run,testbed}
+	rm -rf "$STATE"/{db,postgresql,zone,host,pki,keys,run,testbed}
 	find "$STATE/etc" -mindepth 1 \! -name packages-installed \! -name dev.conf -delete 2>/dev/null || true
 	forget done_once
 	forget api_port
+	forget database
 	echo "The cloud's data is deleted. ./dev up makes a new one."
 }
 

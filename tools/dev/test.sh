@@ -82,7 +82,7 @@ test_rust() {
 test_documentation() { root_cargo test --workspace --doc --locked --quiet; }
 test_shell() {
 	local file
-	for file in dev tools/dev/*.sh tools/guest_image/build tools/testbed/suites/*.sh; do bash -n "$REPO/$file"; done 2>&1
+	for file in dev tools/dev/*.sh bench/run tools/guest_image/build tools/testbed/suites/*.sh; do bash -n "$REPO/$file"; done 2>&1
 	PYTHONPYCACHEPREFIX=$TESTS_LOG/pycache "$CLIENT/bin/python" -m py_compile "$REPO/tools/dev/cloud.py" "$REPO/tools/testbed/two_tenants.py"
 }
 

@@ -4,6 +4,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use host_protocol::{PowerState, ServerSpec};
 use tokio::sync::mpsc;
@@ -84,8 +85,8 @@ pub struct GuestSeen {
 pub struct Started {
     /// The guest.
     pub seen: GuestSeen,
-    /// Milliseconds spent in each stage of the start, in order.
-    pub stages: Vec<(String, u64)>,
+    /// Time spent in each stage of the start, in order.
+    pub stages: Vec<(String, Duration)>,
 }
 
 /// What happened to a guest.

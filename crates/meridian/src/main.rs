@@ -74,6 +74,9 @@ enum Command {
         /// hosts, or other users of Open vSwitch, can share a machine.
         #[arg(long, value_name = "NAME")]
         host_namespace: Option<String>,
+        /// Run PostgreSQL, too: over the cluster in DIR/data, with its socket in DIR.
+        #[arg(long, value_name = "DIR")]
+        postgresql: Option<PathBuf>,
     },
     /// Show what runs.
     Status {
@@ -124,7 +127,25 @@ enum HostCommand {
     Join(Box<commands::host::Join>),
 }
 
+/// Allocations of at least so many bytes are mapped one by one, and given back when they end.
+#[cfg(target_env = "gnu")]
+const MAPPED_FROM: libc::c_int = 1 << 20;
+
+/// Keeps the C library from holding on to large blocks. Left alone, it raises this threshold to
+/// the size of whatever was freed last, up to 32 MiB; each thread's heap then keeps the 19 MiB that
+/// hashing a password takes, and a busy morning's logins cost hundreds of megabytes for ever.
+#[cfg(target_env = "gnu")]
+fn give_large_blocks_back() {
+    // SAFETY: no thread has been started yet; the call takes two numbers and reads no memory of
+    // ours. A refusal leaves the default.
+    unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_FROM) };
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn give_large_blocks_back() {}
+
 fn main() -> ExitCode {
+    give_large_blocks_back();
     // The provider is chosen once, here; libraries below refuse to guess.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         eprintln!("meridian: a provider of cryptography is already installed");
@@ -167,9 +188,14 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             commands::init::run(&state.layout()?, options).await
         }
         Command::ControlPlane { state } => commands::control_plane::run(&state.layout()?).await,
-        Command::Supervise { state, roles, host_namespace } => {
-            commands::supervisor::supervise(&state.layout()?, &roles, host_namespace.as_deref())
-                .await
+        Command::Supervise { state, roles, host_namespace, postgresql } => {
+            commands::supervisor::supervise(
+                &state.layout()?,
+                &roles,
+                host_namespace.as_deref(),
+                postgresql.as_deref(),
+            )
+            .await
         }
         Command::Status { state, json } => commands::supervisor::status(&state.layout()?, json),
         Command::Down { state, leave_guests } => {

@@ -15,7 +15,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -48,7 +48,9 @@ const LOG_LIMIT_BYTES: u64 = 64 * 1024 * 1024;
 pub struct Role {
     /// Its name: of the log, and in the status.
     pub name: &'static str,
-    /// Arguments to our own binary.
+    /// What is run: our own binary unless said.
+    pub program: Option<PathBuf>,
+    /// Its arguments.
     pub arguments: Vec<String>,
     /// Whether it owns guests, and so gets `SIGUSR1` when they are to end.
     pub owns_guests: bool,
@@ -205,7 +207,10 @@ async fn wanted_ending(ending: &mut tokio::sync::watch::Receiver<Option<Ending>>
 fn start(layout: &Layout, role: &Role) -> Result<Child> {
     let log_path = layout.log().join(format!("{}.log", role.name));
     let log = open_log(&log_path).with_context(|| log_path.display().to_string())?;
-    let binary = std::env::current_exe().context("finding our own binary")?;
+    let binary = match &role.program {
+        Some(program) => program.clone(),
+        None => std::env::current_exe().context("finding our own binary")?,
+    };
     // `nsenter` becomes the role: the process is the same, and so are signals and the exit status.
     // Not `ip netns exec`: that gives the role mounts of its own, and namespaces that it makes
     // would be visible to nobody else.

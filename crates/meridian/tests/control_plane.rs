@@ -1,12 +1,46 @@
-//! The control plane as its users meet it: the real binary in a process of its own, over TLS.
+//! The control plane as its users meet it: the real binary in a process of its own, over TLS, on
+//! each database that it can keep its rows in.
 
 use anyhow::{Context, Result};
 use black_box::{Cloud, Database, until};
+use database::test_support::PostgresServer;
 use serde_json::json;
 
-#[tokio::test]
-async fn what_was_acknowledged_survives_sigkill() -> Result<()> {
-    let mut cloud = Cloud::start(&Database::Sqlite).await?;
+/// An empty database on the PostgreSQL server of this test process.
+async fn postgres() -> Result<Database> {
+    let server = tokio::task::spawn_blocking(PostgresServer::shared).await?;
+    Ok(Database::Postgres(server.create_database_url().await))
+}
+
+/// A test body for both databases: `on_each_database!(name)` makes two tests of `async fn name`.
+macro_rules! on_each_database {
+    ($($name:ident),* $(,)?) => {$(
+        mod $name {
+            #[tokio::test]
+            async fn on_sqlite() -> anyhow::Result<()> {
+                super::$name(super::Database::Sqlite).await
+            }
+
+            #[tokio::test]
+            async fn on_postgresql() -> anyhow::Result<()> {
+                super::$name(super::postgres().await?).await
+            }
+        }
+    )*};
+}
+
+on_each_database!(
+    what_was_acknowledged_survives_sigkill,
+    one_idempotency_key_makes_one_network,
+    another_process_on_the_database_loses_nothing,
+    secrets_are_in_no_log,
+    a_server_without_any_host_says_why,
+    init_again_keeps_every_secret,
+    at_once_or_one_by_one_numbers_are_right,
+);
+
+async fn what_was_acknowledged_survives_sigkill(database: Database) -> Result<()> {
+    let mut cloud = Cloud::start(&database).await?;
     let demo = cloud.demo().await?;
     let made = demo
         .post("/network/v2.0/networks", &json!({"network": {"name": "kept"}}))
@@ -21,9 +55,8 @@ async fn what_was_acknowledged_survives_sigkill() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn one_idempotency_key_makes_one_network() -> Result<()> {
-    let cloud = Cloud::start(&Database::Sqlite).await?;
+async fn one_idempotency_key_makes_one_network(database: Database) -> Result<()> {
+    let cloud = Cloud::start(&database).await?;
     let demo = cloud.demo().await?.with_header("idempotency-key", "one-and-the-same");
     let body = json!({"network": {"name": "once"}});
     let first = demo.post("/network/v2.0/networks", &body).await?.expect(201)?;
@@ -39,9 +72,8 @@ async fn one_idempotency_key_makes_one_network() -> Result<()> {
 
 /// Another process that opens and closes the database file must not take the log away under the
 /// control plane: what was acknowledged after that would be gone with the process.
-#[tokio::test]
-async fn another_process_on_the_database_loses_nothing() -> Result<()> {
-    let mut cloud = Cloud::start(&Database::Sqlite).await?;
+async fn another_process_on_the_database_loses_nothing(database: Database) -> Result<()> {
+    let mut cloud = Cloud::start(&database).await?;
     let demo = cloud.demo().await?;
     for round in 0..3 {
         let visitor = cloud.command().args(["host", "token"]).output()?;
@@ -64,9 +96,8 @@ async fn another_process_on_the_database_loses_nothing() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn secrets_are_in_no_log() -> Result<()> {
-    let cloud = Cloud::start(&Database::Sqlite).await?;
+async fn secrets_are_in_no_log(database: Database) -> Result<()> {
+    let cloud = Cloud::start(&database).await?;
     let admin = cloud.admin().await?;
     admin.get("/identity/v3/users").await?.expect(200)?;
     let wrong = cloud.anonymous()?.login("admin", "a-wrong-password-7391", "admin").await;
@@ -81,9 +112,8 @@ async fn secrets_are_in_no_log() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn a_server_without_any_host_says_why() -> Result<()> {
-    let cloud = Cloud::start(&Database::Sqlite).await?;
+async fn a_server_without_any_host_says_why(database: Database) -> Result<()> {
+    let cloud = Cloud::start(&database).await?;
     let (admin, demo) = (cloud.admin().await?, cloud.demo().await?);
     let flavor = json!({"flavor": {"name": "tiny", "ram": 64, "vcpus": 1, "disk": 1}});
     let flavor = admin.post("/compute/v2.1/flavors", &flavor).await?.expect(200)?;
@@ -111,5 +141,52 @@ async fn a_server_without_any_host_says_why() -> Result<()> {
     .await;
     let usage = demo.get("/compute/v2.1/limits").await?.expect(200)?;
     assert_eq!(usage.json["limits"]["absolute"]["totalInstancesUsed"], 0);
+    Ok(())
+}
+
+async fn init_again_keeps_every_secret(database: Database) -> Result<()> {
+    let cloud = Cloud::start(&database).await?;
+    let before = cloud.password("meridian-admin")?;
+    let again = cloud.command().arg("init").output()?;
+    anyhow::ensure!(again.status.success(), "{}", String::from_utf8_lossy(&again.stderr));
+    assert_eq!(cloud.password("meridian-admin")?, before);
+    cloud.admin().await?.get("/identity/v3/users").await?.expect(200)?;
+    Ok(())
+}
+
+/// Many clients at once: each port has an address of its own, and what is counted is what is
+/// there.
+async fn at_once_or_one_by_one_numbers_are_right(database: Database) -> Result<()> {
+    const CLIENTS: usize = 16;
+    let cloud = Cloud::start(&database).await?;
+    let demo = cloud.demo().await?;
+    let body = json!({"network": {"name": "busy"}});
+    let network = demo.post("/network/v2.0/networks", &body).await?.expect(201)?;
+    let network = network.json["network"]["id"].as_str().context("no network")?.to_owned();
+    let body = json!({"subnet": {"network_id": network, "ip_version": 4, "cidr": "10.1.0.0/24"}});
+    demo.post("/network/v2.0/subnets", &body).await?.expect(201)?;
+    let tasks: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let (demo, body) = (demo.clone(), json!({"port": {"network_id": network}}));
+            tokio::spawn(async move {
+                for _ in 0..2 {
+                    demo.post("/network/v2.0/ports", &body).await?.expect(201)?;
+                }
+                anyhow::Ok(())
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await??;
+    }
+    let ports =
+        demo.get(&format!("/network/v2.0/ports?network_id={network}")).await?.expect(200)?;
+    let addresses: std::collections::BTreeSet<_> = ports.json["ports"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|port| port["fixed_ips"][0]["ip_address"].as_str())
+        .collect();
+    assert_eq!(addresses.len(), 2 * CLIENTS, "{addresses:?}");
     Ok(())
 }

@@ -39,6 +39,16 @@ pub(crate) struct Executor {
     pub interfere: Option<Interfere>,
 }
 
+/// What a step was and came to, told to the log once it is stored.
+struct Told {
+    kind: String,
+    owner: String,
+    request_id: String,
+    step: &'static str,
+    direction: Direction,
+    outcome: &'static str,
+}
+
 /// Why a step's transaction is not stored.
 pub(crate) enum Stopped {
     /// The step itself failed, under this epoch.
@@ -49,6 +59,24 @@ pub(crate) enum Stopped {
     Database(DatabaseError),
     /// A test killed the worker.
     Died,
+}
+
+impl Told {
+    /// One line a step: where the time of a long operation went, under the request that began it.
+    fn log(&self, workflow: WorkflowId, took: Duration) {
+        tracing::info!(
+            target: "workflow",
+            %workflow,
+            kind = self.kind,
+            owner = self.owner,
+            step = self.step,
+            direction = self.direction.as_str(),
+            outcome = self.outcome,
+            micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            request_id = self.request_id,
+            "step"
+        );
+    }
 }
 
 impl From<DatabaseError> for Stopped {
@@ -86,6 +114,7 @@ impl Executor {
             },
             None => None,
         };
+        let begun = std::time::Instant::now();
         let (this, runner_copy) = (self.clone(), runner.clone());
         let result = self
             .db
@@ -95,8 +124,11 @@ impl Executor {
             })
             .await;
         let (fault, seen) = match result {
-            Ok((next, epoch)) => {
+            Ok((next, epoch, told)) => {
                 point(format_args!("region.step.committed"));
+                if let Some(told) = told {
+                    told.log(id, begun.elapsed());
+                }
                 return Ok((next, Some(epoch)));
             }
             Err(Stopped::LostLease) => return Ok((Next::Leave, None)),
@@ -201,7 +233,8 @@ impl Executor {
         runner: &dyn Runner,
         id: WorkflowId,
         epoch: Option<u64>,
-    ) -> Result<(Next, u64), Stopped> {
+    ) -> Result<(Next, u64, Option<Told>), Stopped> {
+        let untold = |(next, epoch)| (next, epoch, None);
         let row = self.held(tx, id, epoch).await?;
         let epoch = row.lease_epoch;
         tx.set_origin(Origin {
@@ -213,7 +246,7 @@ impl Executor {
         let now = tx.now();
         match turn(row.view.direction, row.forward_only, row.view.cancel_requested, deadline, now) {
             Turn::GoOn => {}
-            Turn::Cancel => return self.turn_around(tx, runner, &row, None).await,
+            Turn::Cancel => return self.turn_around(tx, runner, &row, None).await.map(untold),
             Turn::Overdue => {
                 let (limit, reason) = runner.deadline();
                 let fault = Fault::timeout(format!(
@@ -222,11 +255,11 @@ impl Executor {
                     spell(limit),
                     row.view.sentence,
                 ));
-                return self.turn_around(tx, runner, &row, Some(fault)).await;
+                return self.turn_around(tx, runner, &row, Some(fault)).await.map(untold);
             }
         }
         let Some(index) = index_of(runner, &row) else {
-            return self.park_unknown_step(tx, &row).await;
+            return self.park_unknown_step(tx, &row).await.map(untold);
         };
         let label = runner.steps()[index];
         self.interfered(label.name, row.view.direction, None, epoch)?;
@@ -252,9 +285,21 @@ impl Executor {
                 why: "its outcome was lost, for a test".to_owned(),
             };
         }
-        let next = self.decided(tx, runner, &row, index, outcome, &state).await?;
+        let told = Told {
+            kind: row.view.kind.clone(),
+            owner: row.view.owner_id.clone(),
+            request_id: row.view.request_id.clone(),
+            step: label.name,
+            direction: row.view.direction,
+            outcome: match &outcome {
+                Outcome::Done => "done",
+                Outcome::Wait { .. } => "waits",
+                Outcome::Retry { .. } => "retry",
+            },
+        };
+        let (next, epoch) = self.decided(tx, runner, &row, index, outcome, &state).await?;
         point(format_args!("region.{kind}.{}.{direction}.committing", label.name));
-        Ok(next)
+        Ok((next, epoch, Some(told)))
     }
 
     /// Asks the test, if there is one. True: the outcome is to be lost.

@@ -5,7 +5,7 @@ set -euo pipefail
 dev() { "$REPO/dev" "$@"; }
 # The names of ./dev, without running it.
 # shellcheck source=/dev/null
-for part in common checks packages build switch cloud client demo remove testbed; do . "$REPO/tools/dev/$part.sh"; done
+for part in common checks packages build switch postgresql cloud client demo remove testbed; do . "$REPO/tools/dev/$part.sh"; done
 trap - INT TERM
 
 # prepare: begins from nothing; what was fetched and built once (the client, the guest image) is not fetched again. SHARED is the

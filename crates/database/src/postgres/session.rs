@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use futures::future::join;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Statement};
 
@@ -20,6 +21,8 @@ pub(crate) struct PostgresSession {
     client: Client,
     fixed: HashMap<&'static str, Prepared>,
     dynamic: HashMap<String, Prepared>,
+    /// A BEGIN that goes out with the first statement, which saves its round trip.
+    begin: Option<&'static str>,
 }
 
 #[derive(Clone)]
@@ -30,7 +33,7 @@ struct Prepared {
 
 impl PostgresSession {
     pub(super) fn new(client: Client) -> Self {
-        PostgresSession { client, fixed: HashMap::new(), dynamic: HashMap::new() }
+        PostgresSession { client, fixed: HashMap::new(), dynamic: HashMap::new(), begin: None }
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -44,7 +47,46 @@ impl PostgresSession {
 
     /// Runs statements without parameters.
     pub async fn batch(&mut self, sql: &str) -> Result<(), DatabaseError> {
+        self.begun().await?;
         self.client.batch_execute(sql).await.map_err(|error| classify(&error, sql))
+    }
+
+    /// Begins a transaction with its first statement.
+    pub(super) fn begin(&mut self, sql: &'static str) {
+        self.begin = Some(sql);
+    }
+
+    /// Whether a transaction was begun of which the server has not heard: there is nothing to
+    /// end. Forgets it.
+    pub(super) fn unbegin(&mut self) -> bool {
+        self.begin.take().is_some()
+    }
+
+    /// Has the server begin now, where no statement takes the BEGIN along.
+    pub(super) async fn begun(&mut self) -> Result<(), DatabaseError> {
+        match self.begin.take() {
+            None => Ok(()),
+            Some(sql) => {
+                self.client.batch_execute(sql).await.map_err(|error| classify(&error, sql))
+            }
+        }
+    }
+
+    /// Sends a statement that stores nothing, behind the BEGIN if that is still to be sent: both
+    /// are on their way before an answer comes. Not for one that changes rows: should the BEGIN
+    /// alone be refused (somebody cancelled it), the statement would be stored by itself.
+    async fn send<T>(
+        &mut self,
+        statement: impl AsyncFnOnce(&Client) -> Result<T, tokio_postgres::Error>,
+    ) -> Result<T, tokio_postgres::Error> {
+        match self.begin.take() {
+            None => statement(&self.client).await,
+            Some(sql) => {
+                let begin = self.client.batch_execute(sql);
+                let (begun, done) = join(begin, statement(&self.client)).await;
+                begun.and(done)
+            }
+        }
     }
 
     /// Takes the rows of objects, which must be sorted, or waits for whoever has them. One
@@ -72,7 +114,11 @@ impl PostgresSession {
         let params: Vec<Param<'_>> = params.iter().map(Param).collect();
         let params: Vec<&(dyn ToSql + Sync)> =
             params.iter().map(|param| param as &(dyn ToSql + Sync)).collect();
-        let result = self.client.query(&prepared.statement, &params).await;
+        let statement = &prepared.statement;
+        if !sql_text::only_reads(sql.text()) {
+            self.begun().await?;
+        }
+        let result = self.send(async |client| client.query(statement, &params).await).await;
         let rows = match result {
             Ok(rows) => rows,
             Err(error) => return Err(self.failed(&error, sql)),
@@ -96,6 +142,7 @@ impl PostgresSession {
         let params: Vec<Param<'_>> = params.iter().map(Param).collect();
         let params: Vec<&(dyn ToSql + Sync)> =
             params.iter().map(|param| param as &(dyn ToSql + Sync)).collect();
+        self.begun().await?;
         let result = self.client.execute(&prepared.statement, &params).await;
         result.map_err(|error| self.failed(&error, sql))
     }
@@ -129,8 +176,10 @@ impl PostgresSession {
         if let Some(known) = known {
             return Ok(known.clone());
         }
-        let statement =
-            self.client.prepare(sql.text()).await.map_err(|error| classify(&error, sql.text()))?;
+        let statement = self
+            .send(async |client| client.prepare(sql.text()).await)
+            .await
+            .map_err(|error| classify(&error, sql.text()))?;
         let columns = statement.columns().iter().map(|column| column.name().to_owned()).collect();
         let header = Arc::new(Header { columns, sql: sql.text().to_owned() });
         let prepared = Prepared { statement, header };

@@ -1,5 +1,6 @@
 //! A transaction from BEGIN to a known outcome.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{BoxFuture, join_all, join3};
@@ -48,7 +49,7 @@ enum Attempt<T, E> {
 }
 
 pub(super) async fn run<T, E, F>(
-    inner: &Inner,
+    inner: &Arc<Inner>,
     closure: F,
     origin: &Origin,
     read_only: bool,
@@ -94,7 +95,7 @@ fn pause(number: u32, random: u64) -> Duration {
 }
 
 async fn attempt<T, E, F>(
-    inner: &Inner,
+    inner: &Arc<Inner>,
     closure: &F,
     origin: &Origin,
     read_only: bool,
@@ -114,9 +115,7 @@ where
     } else {
         "BEGIN ISOLATION LEVEL READ COMMITTED"
     };
-    if let Err(error) = session.batch(begin).await {
-        return again(error);
-    }
+    session.begin(begin);
     let mut tx =
         Tx::new(Session::Postgres(session), inner.shared.clone(), origin.clone(), read_only);
     let result = INSIDE
@@ -134,9 +133,15 @@ where
     };
     match result {
         Ok(value) if read_only => {
-            if session.batch("COMMIT").await.is_ok() {
-                inner.put_back(session);
-            }
+            // The answer does not hang on the end of the transaction, so nobody waits for it; the
+            // connection's place in the pool is free when it has come.
+            let inner = inner.clone();
+            tokio::spawn(async move {
+                if session.unbegin() || session.batch("COMMIT").await.is_ok() {
+                    inner.put_back(session);
+                }
+                drop(permit);
+            });
             Attempt::Stored(value)
         }
         Ok(value) => {
@@ -154,7 +159,7 @@ where
         }
         Err(error) => {
             // Without an answer the connection is dropped, and the server rolls back.
-            if session.batch("ROLLBACK").await.is_ok() {
+            if session.unbegin() || session.batch("ROLLBACK").await.is_ok() {
                 inner.put_back(session);
             }
             match failure {
@@ -188,12 +193,13 @@ async fn commit(
 ) -> Result<(), DatabaseError> {
     if !wrote && notifications.is_empty() {
         // Nothing to store: what was read stays true whatever becomes of the connection.
-        if session.batch("COMMIT").await.is_ok() {
+        if session.unbegin() || session.batch("COMMIT").await.is_ok() {
             inner.put_back(session);
         }
         return Ok(());
     }
     let marker = uuid::Uuid::new_v4().to_string();
+    session.begun().await?;
     let mark = session.statement(MARK).await?;
     let notify = session.statement(NOTIFY).await?;
     let payloads: Vec<String> = notifications

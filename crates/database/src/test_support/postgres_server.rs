@@ -116,6 +116,15 @@ impl PostgresServer {
         format!("host={} user={} dbname={database}", self.directory.display(), self.user)
     }
 
+    /// [`PostgresServer::create_database`] for a configuration file: a `postgres://` URL with the
+    /// socket's directory where a host's name would be.
+    pub async fn create_database_url(&self) -> String {
+        let made = self.create_database().await;
+        let name = made.rsplit('=').next().unwrap_or_default();
+        let directory = self.directory.to_string_lossy().replace('/', "%2F");
+        format!("postgres://{}@{directory}/{name}", self.user)
+    }
+
     /// Makes an empty database, and says how to connect to it.
     pub async fn create_database(&self) -> String {
         let name = format!("t{}", uuid::Uuid::new_v4().simple());

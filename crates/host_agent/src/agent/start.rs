@@ -18,10 +18,10 @@ use crate::pool::{DiskFile, DiskRequest};
 /// After so long without its ports a start says what it waits for.
 const PORTS_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Milliseconds of each stage, in order.
+/// The time of each stage, in order.
 struct Stages {
     last: Instant,
-    list: Vec<(String, u64)>,
+    list: Vec<(String, Duration)>,
 }
 
 impl Stages {
@@ -31,9 +31,24 @@ impl Stages {
 
     fn end(&mut self, name: &str) {
         let now = Instant::now();
-        let ms = u64::try_from(now.duration_since(self.last).as_millis()).unwrap_or(u64::MAX);
-        self.list.push((name.to_owned(), ms));
+        self.list.push((name.to_owned(), now.duration_since(self.last)));
         self.last = now;
+    }
+
+    /// `name milliseconds`, one after the other, for the log.
+    fn spelled(&self) -> String {
+        let spelled: Vec<String> = self
+            .list
+            .iter()
+            .map(|(name, took)| format!("{name} {:.3}", took.as_secs_f64() * 1000.0))
+            .collect();
+        spelled.join(" ")
+    }
+
+    /// In whole milliseconds, for the report.
+    fn reported(self) -> Vec<(String, u64)> {
+        let millis = |took: Duration| u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        self.list.into_iter().map(|(name, took)| (name, millis(took))).collect()
     }
 }
 
@@ -118,7 +133,11 @@ impl ServerTask {
             Err(error) => return Err(error.into()),
         };
         stages.list.extend(started.stages);
-        self.stages = stages.list;
+        tracing::info!(
+            incarnation = self.memory.incarnation, request_id = %wanted.request_id,
+            stages = %stages.spelled(), "the guest runs"
+        );
+        self.stages = stages.reported();
         Ok(started.seen)
     }
 

@@ -38,7 +38,7 @@ impl Qemu {
             .await
             .map_err(|error| HypervisorError::Host(error.to_string()))??;
         let process = Arc::new(spawned.process);
-        let spawn_ms = elapsed_ms(begun);
+        let spawned_after = begun.elapsed();
         tracing::info!(server = %server_id, pid = process.pid, incarnation, "started QEMU");
 
         let stream = tokio::net::UnixStream::from_std(spawned.monitor)
@@ -76,8 +76,8 @@ impl Qemu {
         Ok(Started {
             seen: GuestSeen { server_id, incarnation, power, pid: process.pid },
             stages: vec![
-                ("exec".to_owned(), spawn_ms),
-                ("monitor".to_owned(), elapsed_ms(begun).saturating_sub(spawn_ms)),
+                ("exec".to_owned(), spawned_after),
+                ("monitor".to_owned(), begun.elapsed().saturating_sub(spawned_after)),
             ],
         })
     }
@@ -171,8 +171,4 @@ fn kvm_group() -> Option<u32> {
     use std::os::unix::fs::MetadataExt;
     let metadata = std::fs::metadata("/dev/kvm").ok()?;
     (metadata.gid() != 0 && metadata.mode() & 0o060 == 0o060).then(|| metadata.gid())
-}
-
-fn elapsed_ms(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }

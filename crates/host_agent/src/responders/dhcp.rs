@@ -45,6 +45,8 @@ pub(crate) async fn serve(socket: IdentifiedUdp, current: Current) {
         };
         let table = current.get();
         let Some(port) = from.port_number().and_then(|number| table.port(number)) else { continue };
+        // Not louder: how often is the guest's to decide.
+        tracing::debug!(port = %port.spec.port_id, "DHCP request");
         if let Some(answer) = answer(port, &buffer[..length])
             && let Err(error) = socket.send(&answer, from)
         {

@@ -1,5 +1,7 @@
 //! `supervise`, `status`, `down`: the processes of this machine.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -18,19 +20,26 @@ pub async fn supervise(
     layout: &Layout,
     names: &[String],
     host_namespace: Option<&str>,
+    postgresql: Option<&Path>,
 ) -> Result<()> {
     let state = layout.root().to_string_lossy().into_owned();
-    let roles = names
+    let mut roles = Vec::new();
+    if let Some(directory) = postgresql {
+        roles.push(postgresql_role(directory)?);
+    }
+    let own = names
         .iter()
         .map(|name| match name.as_str() {
             "control-plane" => Ok(Role {
                 name: "control-plane",
+                program: None,
                 arguments: vec!["control-plane".into(), "--state".into(), state.clone()],
                 owns_guests: false,
                 network_namespace: None,
             }),
             "host" => Ok(Role {
                 name: "host",
+                program: None,
                 arguments: vec!["host".into(), "run".into(), "--state".into(), state.clone()],
                 owns_guests: true,
                 network_namespace: host_namespace.map(str::to_owned),
@@ -38,7 +47,37 @@ pub async fn supervise(
             other => bail!("there is no role {other:?}; there are control-plane and host"),
         })
         .collect::<Result<Vec<_>>>()?;
+    roles.extend(own);
     supervise::run(layout, roles).await
+}
+
+/// A PostgreSQL server over the cluster in `directory`/data, as the account that owns it, reached
+/// by a socket in `directory`. SIGTERM has it take no new connections and end when the control
+/// plane has closed its own.
+fn postgresql_role(directory: &Path) -> Result<Role> {
+    let data = directory.join("data");
+    let version = std::fs::read_to_string(data.join("PG_VERSION"))
+        .with_context(|| format!("{} holds no cluster of PostgreSQL", data.display()))?;
+    let owner = std::fs::metadata(&data)?;
+    let server = format!("/usr/lib/postgresql/{}/bin/postgres", version.trim());
+    Ok(Role {
+        name: "postgresql",
+        program: Some("setpriv".into()),
+        arguments: vec![
+            format!("--reuid={}", owner.uid()),
+            format!("--regid={}", owner.gid()),
+            "--clear-groups".to_owned(),
+            server,
+            "-D".to_owned(),
+            data.to_string_lossy().into_owned(),
+            "-k".to_owned(),
+            directory.to_string_lossy().into_owned(),
+            "-c".to_owned(),
+            "listen_addresses=".to_owned(),
+        ],
+        owns_guests: false,
+        network_namespace: None,
+    })
 }
 
 /// The supervisor that runs now, if one does.

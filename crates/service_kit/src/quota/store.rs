@@ -22,37 +22,38 @@ pub(super) async fn has_default(tx: &mut Tx, resource: &str) -> Result<bool, Dat
     Ok(row.is_some())
 }
 
-/// False when the limit is in the way. The condition and the change are one statement on one row,
-/// so that it is judged on the row's newest version under its lock.
+/// The limit is looked up, judged and used up by one statement on one row, so that it is judged on
+/// the row's newest version under its lock, and costs one round trip.
+const RAISE: &str = "UPDATE quota_usage SET in_use = in_use + $3
+     WHERE project_id = $1 AND resource = $2 AND EXISTS (
+         SELECT 1 FROM (
+             SELECT COALESCE(
+                 (SELECT l.max_value FROM quota_limits l
+                  WHERE l.project_id = $1 AND l.resource = $2),
+                 (SELECT d.max_value FROM quota_defaults d WHERE d.resource = $2),
+                 0) AS max_value) q
+         WHERE q.max_value = $4 OR quota_usage.in_use + $3 <= q.max_value)";
+
+/// False when the limit is in the way.
 pub(super) async fn raise(
     tx: &mut Tx,
     project: &ProjectId,
     resource: &'static str,
     delta: i64,
 ) -> Result<bool, DatabaseError> {
+    let raise = params![project, resource, delta, UNLIMITED];
+    if tx.execute(RAISE, &raise).await? == 1 {
+        return Ok(true);
+    }
+    // Over the limit, or the first of its kind in the project.
+    // (Whether it is made here or was made meanwhile, the limit is judged again.)
     tx.execute(
         "INSERT INTO quota_usage (project_id, resource, in_use) VALUES ($1, $2, 0)
          ON CONFLICT (project_id, resource) DO NOTHING",
         &params![project, resource],
     )
     .await?;
-    let limit = limit(tx, project, resource).await?;
-    let changed = if limit == UNLIMITED {
-        tx.execute(
-            "UPDATE quota_usage SET in_use = in_use + $3
-             WHERE project_id = $1 AND resource = $2",
-            &params![project, resource, delta],
-        )
-        .await?
-    } else {
-        tx.execute(
-            "UPDATE quota_usage SET in_use = in_use + $3
-             WHERE project_id = $1 AND resource = $2 AND in_use + $3 <= $4",
-            &params![project, resource, delta, limit],
-        )
-        .await?
-    };
-    Ok(changed == 1)
+    Ok(tx.execute(RAISE, &raise).await? == 1)
 }
 
 pub(super) async fn lower(

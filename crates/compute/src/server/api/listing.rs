@@ -4,13 +4,12 @@ use axum::extract::State;
 use cloud_types::{Fault, ServerId, Timestamp};
 use database::Value as Sql;
 use regex::{Regex, RegexBuilder};
-use serde_json::{Value, json};
 use service_kit::{ApiResult, Ctx, Filters, Json, PageRequest, Target, page};
 
 use super::super::model::{LockedBy, states_with_status};
 use super::super::service::{Patterns, ServerList};
 use super::super::store::{Deleted, ListQuery, SORT_KEYS, TagFilter};
-use super::view::{self, Members};
+use super::view::{self, Members, Page};
 use crate::Compute;
 use crate::links;
 use crate::wire::{parse_boolean, strict_query};
@@ -129,7 +128,7 @@ pub async fn brief(
     State(compute): State<Compute>,
     ctx: Ctx,
     filters: Filters,
-) -> ApiResult<Json<Value>> {
+) -> ApiResult<Json<Page>> {
     list(&compute, &ctx, &filters, false).await
 }
 
@@ -137,7 +136,7 @@ pub async fn detail(
     State(compute): State<Compute>,
     ctx: Ctx,
     filters: Filters,
-) -> ApiResult<Json<Value>> {
+) -> ApiResult<Json<Page>> {
     list(&compute, &ctx, &filters, true).await
 }
 
@@ -146,34 +145,30 @@ async fn list(
     ctx: &Ctx,
     filters: &Filters,
     detail: bool,
-) -> ApiResult<Json<Value>> {
+) -> ApiResult<Json<Page>> {
     let page = page_request(ctx, filters)?;
     let Some(mut request) = Reader { ctx, filters }.read(&page)? else {
-        return Ok(Json(json!({"servers": []})));
+        return Ok(Json(Page::default()));
     };
     request.detail = detail;
     let mut servers = compute.list_servers(ctx, request).await?;
     let more = page.cut(&mut servers);
     let now = compute.kit().clock.now();
-    let shown: Vec<Value> = servers
+    let shown = servers
         .iter()
         .map(|server| {
-            if detail {
+            view::text(&if detail {
                 view::detail(ctx, server, Members::List, now)
             } else {
                 view::brief(ctx, &server.server)
-            }
+            })
         })
-        .collect();
-    let mut body = json!({"servers": shown});
+        .collect::<Result<_, _>>()?;
     let rest = if detail { "servers/detail" } else { "servers" };
     let url = format!("{}/{rest}", links::base(ctx));
     let last = servers.last().map(|server| server.server.id.to_string());
-    let next = page::links(&url, filters, None, last.as_deref(), more, false);
-    if !next.is_empty() {
-        body["servers_links"] = json!(next);
-    }
-    Ok(Json(body))
+    let links = page::links(&url, filters, None, last.as_deref(), more, false);
+    Ok(Json(Page { servers: shown, links }))
 }
 
 fn page_request(ctx: &Ctx, filters: &Filters) -> Result<PageRequest, Fault> {

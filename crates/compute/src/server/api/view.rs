@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use cloud_types::Timestamp;
+use cloud_types::{Fault, Timestamp};
 use network::PortView;
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
 use service_kit::{Ctx, Target};
 use sha2::{Digest, Sha224};
@@ -22,6 +24,24 @@ pub enum Members {
     List,
     /// `PUT /servers/{id}` before 2.75: nothing of the old extensions.
     Update,
+}
+
+/// A page as it is sent. Each server is text as soon as it has been put together: a thousand of
+/// them as trees of values would be built, copied and taken down again, most of a long list's
+/// time.
+#[derive(Default, Serialize)]
+pub struct Page {
+    /// The servers.
+    pub servers: Vec<Box<RawValue>>,
+    /// Where it goes on.
+    #[serde(rename = "servers_links", skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<Value>,
+}
+
+/// A view as text.
+pub fn text(view: &Value) -> Result<Box<RawValue>, Fault> {
+    to_raw_value(view)
+        .map_err(|error| Fault::internal(format!("a server cannot be shown: {error}")))
 }
 
 /// A server in a brief list.
