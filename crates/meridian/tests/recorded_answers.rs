@@ -7,16 +7,15 @@ use black_box::recorded::{
 };
 use black_box::{Cloud, Database};
 
-/// Sends the group's requests and fails with everything that differs and should not.
-async fn check(group: &str) -> Result<()> {
-    let cloud = Cloud::start(&Database::Sqlite).await?;
+/// Sends the group's requests to `cloud` and fails with everything that differs and should not.
+async fn check(cloud: &Cloud, group: &str, hosts: &[&str]) -> Result<()> {
     let accounts = [
         Account { name: "admin".into(), password: cloud.password("meridian-admin")? },
         Account { name: "demo".into(), password: cloud.password("meridian")? },
     ];
     let identity = format!("{}/identity/v3", cloud.base());
     let authority = std::fs::read(cloud.state().join("pki/ca.pem"))?;
-    let mut talk = Talk::begin(&identity, Some(&authority), &accounts).await?;
+    let mut talk = Talk::begin(&identity, Some(&authority), &accounts).await?.with_hosts(hosts);
     let requests = read_requests(group)?;
     let answers = talk.all(&requests).await?;
     let text = std::fs::read_to_string(directory().join(format!("answers/{group}.json")))?;
@@ -48,20 +47,27 @@ async fn check(group: &str) -> Result<()> {
 
 #[tokio::test]
 async fn discovery() -> Result<()> {
-    check("discovery").await
+    check(&Cloud::start(&Database::Sqlite).await?, "discovery", &[]).await
 }
 
 #[tokio::test]
 async fn identity() -> Result<()> {
-    check("identity").await
+    check(&Cloud::start(&Database::Sqlite).await?, "identity", &[]).await
 }
 
 #[tokio::test]
 async fn image() -> Result<()> {
-    check("image").await
+    check(&Cloud::start(&Database::Sqlite).await?, "image", &[]).await
 }
 
 #[tokio::test]
 async fn network() -> Result<()> {
-    check("network").await
+    check(&Cloud::start(&Database::Sqlite).await?, "network", &[]).await
+}
+
+#[tokio::test]
+async fn compute() -> Result<()> {
+    let cloud = Cloud::start(&Database::Sqlite).await?;
+    let _hosts = cloud.simulated_hosts(1).await?;
+    check(&cloud, "compute", &["sim-1"]).await
 }

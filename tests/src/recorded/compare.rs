@@ -216,7 +216,9 @@ fn similar(recorded: &str, here: &str) -> bool {
     let format = |text: &str| match text.split_once('}') {
         Some((_, rest)) if rest.is_empty() => "<an id>".to_owned(),
         Some(_) => "<a link>".to_owned(),
-        None if text == "<uuid>" || text == "<32 hex digits>" => "<an id>".to_owned(),
+        None if ["<uuid>", "req-<uuid>", "<32 hex digits>"].contains(&text) => {
+            "<an id>".to_owned()
+        }
         None => text.to_owned(),
     };
     recorded == here || format(recorded) == format(here)

@@ -81,12 +81,14 @@ impl Differences {
         let mut stale = Vec::new();
         for (index, entry) in self.entries.iter().enumerate() {
             let ours = |pattern: &&String| pattern.starts_with(&format!("{group}: "));
+            let before = stale.len();
             for request in entry.requests.iter().filter(ours) {
                 if !used.iter().any(|(at, pattern, _)| *at == index && pattern == request) {
                     stale.push(format!("{request} | {}", entry.places.join(", ")));
                 }
             }
-            if entry.requests.iter().all(|pattern| ours(&pattern)) {
+            let whole = stale.len() == before;
+            if whole && entry.requests.iter().all(|pattern| ours(&pattern)) {
                 for place in &entry.places {
                     if !used.iter().any(|(at, _, pattern)| *at == index && pattern == place) {
                         stale.push(format!("{} | {place}", entry.requests.join(", ")));

@@ -17,7 +17,7 @@ static HEX: LazyLock<Regex> = LazyLock::new(|| regex(r"\b(?:[0-9a-f]{56}|[0-9a-f
 static TIME: LazyLock<Regex> = LazyLock::new(|| {
     regex(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?$")
 });
-static MAC: LazyLock<Regex> = LazyLock::new(|| regex(r"\b[0-9a-f]{2}(?::[0-9a-f]{2}){5}\b"));
+static MAC: LazyLock<Regex> = LazyLock::new(|| regex(r"^[0-9a-f]{2}(?::[0-9a-f]{2}){5}$"));
 static RESERVATION: LazyLock<Regex> = LazyLock::new(|| regex(r"^r-[0-9a-z]{8}$"));
 static AUDIT: LazyLock<Regex> = LazyLock::new(|| regex(r"^[A-Za-z0-9_-]{22}$"));
 
