@@ -52,6 +52,9 @@ impl Normal {
         if text.contains("PRIVATE KEY") {
             return "<private key>".to_owned();
         }
+        if text.starts_with("Traceback") {
+            return "<traceback>".to_owned();
+        }
         if self.hosts.iter().any(|host| host == text) {
             return "<host>".to_owned();
         }
