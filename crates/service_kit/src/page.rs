@@ -139,11 +139,8 @@ pub fn with_marker(url: &str, filters: &Filters, marker: &str, reverse: bool) ->
 
 /// `url` with the query string that the client sent: what a list of Keystone calls itself.
 pub fn with_query(url: &str, filters: &Filters) -> String {
-    let query: Vec<String> = filters
-        .0
-        .iter()
-        .map(|(key, value)| format!("{}={}", encode(key), encode(value)))
-        .collect();
+    let query: Vec<String> =
+        filters.0.iter().map(|(key, value)| format!("{}={}", encode(key), encode(value))).collect();
     if query.is_empty() { url.to_owned() } else { format!("{url}?{}", query.join("&")) }
 }
 

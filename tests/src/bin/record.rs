@@ -105,8 +105,7 @@ async fn make_demo(identity: &str, password: &str) -> Result<()> {
     let user = match find("user", "demo").await? {
         Some(id) => id,
         None => {
-            let body =
-                json!({"name": "demo", "domain_id": "default", "password": DEMO_PASSWORD});
+            let body = json!({"name": "demo", "domain_id": "default", "password": DEMO_PASSWORD});
             make("user", body).await?
         }
     };

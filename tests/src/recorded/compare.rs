@@ -29,7 +29,12 @@ impl fmt::Display for Difference {
 }
 
 /// Everything that differs. With `shapes`, lists are compared by the shape of their elements.
-pub fn compare(request: &str, recorded: &Recorded, here: &Recorded, shapes: bool) -> Vec<Difference> {
+pub fn compare(
+    request: &str,
+    recorded: &Recorded,
+    here: &Recorded,
+    shapes: bool,
+) -> Vec<Difference> {
     let error = recorded.status >= 400;
     let mut found = Comparison { request, shapes, error, differences: Vec::new() };
     if recorded.status != here.status {
@@ -190,8 +195,7 @@ impl Comparison<'_> {
                 }
             }
             Value::Array(new) => {
-                let old: Vec<_> =
-                    alike.iter().filter_map(|old| old.as_array()).flatten().collect();
+                let old: Vec<_> = alike.iter().filter_map(|old| old.as_array()).flatten().collect();
                 if !old.is_empty() {
                     for value in new {
                         self.shape(&format!("{place}/*"), &old, value);
@@ -216,9 +220,7 @@ fn similar(recorded: &str, here: &str) -> bool {
     let format = |text: &str| match text.split_once('}') {
         Some((_, rest)) if rest.is_empty() => "<an id>".to_owned(),
         Some(_) => "<a link>".to_owned(),
-        None if ["<uuid>", "req-<uuid>", "<32 hex digits>"].contains(&text) => {
-            "<an id>".to_owned()
-        }
+        None if ["<uuid>", "req-<uuid>", "<32 hex digits>"].contains(&text) => "<an id>".to_owned(),
         None => text.to_owned(),
     };
     recorded == here || format(recorded) == format(here)
@@ -227,8 +229,7 @@ fn similar(recorded: &str, here: &str) -> bool {
 /// The key by which the elements of both lists can be told apart.
 fn identifying_key(recorded: &[Value], here: &[Value]) -> Option<&'static str> {
     let tells = |key: &str, list: &[Value]| {
-        let mut seen: Vec<&str> =
-            list.iter().filter_map(|item| item.get(key)?.as_str()).collect();
+        let mut seen: Vec<&str> = list.iter().filter_map(|item| item.get(key)?.as_str()).collect();
         let plain = seen.iter().all(|text| !text.starts_with('<'));
         seen.sort_unstable();
         seen.dedup();
@@ -260,7 +261,8 @@ fn kind(value: &Value) -> &'static str {
 
 /// Words for people in a fault, which every cloud chooses for itself; a body of text is one.
 fn is_prose(place: &str) -> bool {
-    place.is_empty() || ["/message", "/detail", "/faultstring"].iter().any(|end| place.ends_with(end))
+    place.is_empty()
+        || ["/message", "/detail", "/faultstring"].iter().any(|end| place.ends_with(end))
 }
 
 fn same_header(name: &str, recorded: &str, here: &str) -> bool {
@@ -273,8 +275,7 @@ fn same_header(name: &str, recorded: &str, here: &str) -> bool {
 }
 
 fn words(text: &str) -> Vec<String> {
-    let mut words: Vec<_> =
-        text.split(',').map(|word| word.trim().to_ascii_lowercase()).collect();
+    let mut words: Vec<_> = text.split(',').map(|word| word.trim().to_ascii_lowercase()).collect();
     words.sort();
     words
 }

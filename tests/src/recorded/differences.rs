@@ -62,11 +62,7 @@ impl Differences {
             for request in &entry.requests {
                 for place in &entry.places {
                     if matches(request, &difference.request) && matches(place, &difference.place) {
-                        self.used.borrow_mut().insert((
-                            index,
-                            request.clone(),
-                            place.clone(),
-                        ));
+                        self.used.borrow_mut().insert((index, request.clone(), place.clone()));
                         allowed = true;
                     }
                 }

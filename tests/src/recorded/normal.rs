@@ -10,13 +10,11 @@ fn regex(pattern: &str) -> Regex {
     Regex::new(pattern).expect("a constant pattern")
 }
 
-static UUID: LazyLock<Regex> = LazyLock::new(|| {
-    regex(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")
-});
+static UUID: LazyLock<Regex> =
+    LazyLock::new(|| regex(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b"));
 static HEX: LazyLock<Regex> = LazyLock::new(|| regex(r"\b(?:[0-9a-f]{56}|[0-9a-f]{32})\b"));
-static TIME: LazyLock<Regex> = LazyLock::new(|| {
-    regex(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?$")
-});
+static TIME: LazyLock<Regex> =
+    LazyLock::new(|| regex(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?$"));
 static MAC: LazyLock<Regex> = LazyLock::new(|| regex(r"^[0-9a-f]{2}(?::[0-9a-f]{2}){5}$"));
 static RESERVATION: LazyLock<Regex> = LazyLock::new(|| regex(r"^r-[0-9a-z]{8}$"));
 static AUDIT: LazyLock<Regex> = LazyLock::new(|| regex(r"^[A-Za-z0-9_-]{22}$"));

@@ -89,8 +89,7 @@ impl Talk {
             }},
             "scope": {"project": {"name": name, "domain": domain}},
         }});
-        let answer =
-            self.http.post(format!("{identity}/auth/tokens")).json(&body).send().await?;
+        let answer = self.http.post(format!("{identity}/auth/tokens")).json(&body).send().await?;
         let status = answer.status();
         let token = answer.headers().get("x-subject-token").cloned();
         let body: Value = answer.json().await?;
