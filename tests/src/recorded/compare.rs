@@ -218,7 +218,7 @@ impl Comparison<'_> {
 /// Whether two texts have one format: what `{name}` a link or an id has does not matter in a list.
 fn similar(recorded: &str, here: &str) -> bool {
     let format = |text: &str| match text.split_once('}') {
-        Some((_, rest)) if rest.is_empty() => "<an id>".to_owned(),
+        Some((_, "")) => "<an id>".to_owned(),
         Some(_) => "<a link>".to_owned(),
         None if ["<uuid>", "req-<uuid>", "<32 hex digits>"].contains(&text) => "<an id>".to_owned(),
         None => text.to_owned(),
