@@ -5,6 +5,7 @@ mod client;
 mod cloud;
 mod hosts;
 mod kill;
+pub mod recorded;
 mod until;
 
 pub use client::{Answer, Client};

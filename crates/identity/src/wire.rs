@@ -26,15 +26,27 @@ pub(crate) fn list(
         .and_then(|row| row["id"].as_str())
         .filter(|_| more)
         .map(|last| page::with_marker(&url, filters, last, false));
+    let own = page::with_query(&url, filters);
     Json(json!({
         name: rows,
-        "links": {"self": url, "previous": null, "next": next},
+        "links": {"self": own, "previous": null, "next": next},
     }))
 }
 
-/// A list without pages.
+/// A list without pages or filters.
 pub(crate) fn whole_list(ctx: &Ctx, path: &str, name: &str, rows: &[Value]) -> Json<Value> {
-    let url = format!("{}/v3{path}", ctx.service_url());
+    filtered_list(ctx, path, name, &Filters::default(), rows)
+}
+
+/// A list without pages.
+pub(crate) fn filtered_list(
+    ctx: &Ctx,
+    path: &str,
+    name: &str,
+    filters: &Filters,
+    rows: &[Value],
+) -> Json<Value> {
+    let url = page::with_query(&format!("{}/v3{path}", ctx.service_url()), filters);
     Json(json!({
         name: rows,
         "links": {"self": url, "previous": null, "next": null},

@@ -10,7 +10,7 @@ use cloud_types::{Fault, MacAddress, ProjectId};
 use ipnet::IpNet;
 use serde_json::{Map, Value};
 
-use crate::faults::{http_bad_request, invalid_attribute};
+use crate::faults::{http_bad_request, invalid_attribute, invalid_input};
 
 /// Longest name, in characters.
 pub const NAME_MAX: usize = 255;
@@ -143,10 +143,8 @@ impl Attributes {
         self.take(name)
             .map(|value| {
                 as_bool(&value).ok_or_else(|| {
-                    invalid_attribute(
-                        name,
-                        format!("'{}' cannot be converted to boolean", plain(&value)),
-                    )
+                    let value = plain(&value);
+                    invalid_input(format!("{name}: '{value}' cannot be converted to boolean"))
                 })
             })
             .transpose()

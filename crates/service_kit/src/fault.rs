@@ -10,7 +10,8 @@
 //! | image | HTML, or JSON with `code`, `title`, `message` where the client accepts only that |
 //! | Meridian's own | `{"fault": {"code", "name", "message", "request_id", "retry_after"}}` |
 //!
-//! A 401 has Keystone's shape everywhere, since upstream the token middleware answers it.
+//! A 401 has Keystone's shape, since upstream the token middleware answers it; only images answer
+//! it themselves.
 
 use axum::response::{IntoResponse, Response};
 use cloud_types::{Fault, FaultKind};
@@ -172,7 +173,7 @@ pub fn body(service: Service, fault: &Fault, context: &FaultContext) -> (&'stati
     const JSON: &str = "application/json";
     let kind = fault.kind;
     let code = kind.status();
-    if kind == FaultKind::Unauthorized {
+    if kind == FaultKind::Unauthorized && service != Service::Image {
         return (JSON, keystone(fault).to_string());
     }
     let value = match service {
@@ -248,8 +249,8 @@ pub fn render(
     }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     if fault.kind == FaultKind::Unauthorized {
-        let challenge =
-            format!("Keystone uri=\"{}{}\"", context.base_url, Service::Identity.prefix());
+        let identity = Service::Identity.prefix();
+        let challenge = format!("Keystone uri=\"{}{identity}/v3\"", context.base_url);
         if let Ok(value) = HeaderValue::from_str(&challenge) {
             headers.insert(WWW_AUTHENTICATE, value);
         }
@@ -320,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unauthorized_answer_is_keystones_everywhere_and_says_where_to_go() {
+    fn an_unauthorized_answer_says_where_to_go_and_is_keystones_but_for_images() {
         let context =
             FaultContext { base_url: "https://cloud:5000".into(), ..FaultContext::default() };
         for service in Service::ALL {
@@ -329,9 +330,13 @@ mod tests {
             assert_eq!(response.status(), 401);
             assert_eq!(
                 response.headers()[WWW_AUTHENTICATE],
-                "Keystone uri=\"https://cloud:5000/identity\""
+                "Keystone uri=\"https://cloud:5000/identity/v3\""
             );
-            assert_eq!(shown(service, &fault)["error"]["title"], "Unauthorized");
+            let context = FaultContext { json_only: true, ..context.clone() };
+            let (_, text) = body(service, &fault, &context);
+            let shown: Value = serde_json::from_str(&text).unwrap();
+            let own = if service == Service::Image { &shown } else { &shown["error"] };
+            assert_eq!(own["title"], "Unauthorized");
         }
     }
 

@@ -105,16 +105,20 @@ async fn admit(
             kit.verifier.may_write()?;
         }
     }
+    let microversion = match route.service.microversions() {
+        Some(range) => range.negotiate(request.headers()),
+        None => Ok(Microversion::NONE),
+    };
+    // A refusal is told in the client's dialect, too; whether there is one comes after the policy.
+    if let Ok(microversion) = &microversion {
+        seen.microversion = *microversion;
+    }
     if let (Access::Rule(rule), Some(token)) = (route.access, &token)
         && !kit.policy.could_allow(rule, token)
     {
         return Err(policy::denied(route.service, rule));
     }
-    let microversion = match route.service.microversions() {
-        Some(range) => range.negotiate(request.headers())?,
-        None => Microversion::NONE,
-    };
-    seen.microversion = microversion;
+    let microversion = microversion?;
     check_length(request.headers(), route.options.body)?;
 
     let mut ctx = Ctx {

@@ -137,6 +137,13 @@ pub fn with_marker(url: &str, filters: &Filters, marker: &str, reverse: bool) ->
     format!("{url}?{}", query.join("&"))
 }
 
+/// `url` with the query string that the client sent: what a list of Keystone calls itself.
+pub fn with_query(url: &str, filters: &Filters) -> String {
+    let query: Vec<String> =
+        filters.0.iter().map(|(key, value)| format!("{}={}", encode(key), encode(value))).collect();
+    if query.is_empty() { url.to_owned() } else { format!("{url}?{}", query.join("&")) }
+}
+
 /// Nova's and Neutron's `<resource>_links`: `next` when more rows follow and, for Neutron,
 /// `previous` when the page began after a marker. Empty when there is nothing to link to.
 pub fn links(

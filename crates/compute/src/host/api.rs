@@ -14,7 +14,7 @@ use super::service::{self, Overview};
 use super::store::Usage;
 use crate::Compute;
 use crate::links;
-use crate::wire::{Fields, parse_boolean};
+use crate::wire::{Fields, parse_boolean, strict_query};
 
 /// The routes.
 pub fn routes() -> Routes<Compute> {
@@ -125,6 +125,10 @@ async fn listing(
     filters: &Filters,
     detail: bool,
 ) -> ApiResult<Json<Value>> {
+    if ctx.at_least(2, 75) {
+        let known = ["limit", "marker", "hypervisor_hostname_pattern", "with_servers"];
+        strict_query(filters, &known)?;
+    }
     let servers = wants_servers(ctx, filters)?;
     let mut overview =
         service::overview(compute.kit(), ctx, "compute:hypervisors:list", servers).await?;

@@ -167,6 +167,7 @@ async fn held(identity: &Identity, ctx: &Ctx, like: Assignment) -> ApiResult<Res
 }
 
 async fn list(State(identity): State<Identity>, ctx: Ctx, filters: Filters) -> ApiResult<Response> {
-    let rows = identity.role_assignments(&ctx, filters).await?;
-    Ok(wire::whole_list(&ctx, "/role_assignments", "role_assignments", &rows).into_response())
+    let rows = identity.role_assignments(&ctx, filters.clone()).await?;
+    let name = "role_assignments";
+    Ok(wire::filtered_list(&ctx, &format!("/{name}"), name, &filters, &rows).into_response())
 }

@@ -67,7 +67,7 @@ async fn list<T: Entry>(
         })
         .collect();
     let name = format!("{}s", T::KIND);
-    Ok(wire::whole_list(&ctx, &format!("/{name}"), &name, &rows).into_response())
+    Ok(wire::filtered_list(&ctx, &format!("/{name}"), &name, &filters, &rows).into_response())
 }
 
 fn shown<T: Entry>(ctx: &Ctx, entry: &T) -> Value {

@@ -1,5 +1,6 @@
 //! `GET /identity` and `GET /identity/v3`.
 
+use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use service_kit::{Access, Answer, Ctx, Json, Method, Routes, Service, StatusCode};
@@ -28,10 +29,11 @@ fn v3(ctx: &Ctx) -> Value {
     })
 }
 
-/// 300: a choice, of one.
+/// 300: a choice, of one, which `Location` names.
 async fn versions(ctx: Ctx) -> Response {
     let body = json!({"versions": {"values": [v3(&ctx)]}});
-    Answer(StatusCode::MULTIPLE_CHOICES, body).into_response()
+    let location = [(LOCATION, format!("{}/v3/", ctx.service_url()))];
+    (location, Answer(StatusCode::MULTIPLE_CHOICES, body)).into_response()
 }
 
 async fn version(ctx: Ctx) -> Json<Value> {

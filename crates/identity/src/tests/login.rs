@@ -73,7 +73,8 @@ async fn wrong_and_unknown_are_the_same(cloud: Cloud) {
     assert_eq!(wrong.body, unknown.body);
     assert_eq!(wrong.body["error"]["code"], 401);
     assert_eq!(wrong.body["error"]["title"], "Unauthorized");
-    assert_eq!(wrong.headers["www-authenticate"], "Keystone uri=\"http://cloud.example/identity\"");
+    let challenge = "Keystone uri=\"http://cloud.example/identity/v3\"";
+    assert_eq!(wrong.headers["www-authenticate"], challenge);
     let none = cloud.get("", "/v3/users").await.expect(401);
     assert_eq!(none.body["error"]["message"], "The request you have made requires authentication.");
 }

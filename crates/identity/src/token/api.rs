@@ -50,7 +50,7 @@ fn subject(headers: &HeaderMap) -> Result<&str, Fault> {
     headers
         .get(SUBJECT)
         .and_then(|value| value.to_str().ok())
-        .ok_or_else(|| Fault::bad_request("X-Subject-Token is required: the token in question."))
+        .ok_or_else(|| Fault::not_found("No token in the request: X-Subject-Token names it."))
 }
 
 /// `HEAD` comes here too: its body is dropped on the way out.
@@ -92,8 +92,7 @@ async fn show_catalog(State(identity): State<Identity>, ctx: Ctx) -> ApiResult<R
         })
         .await?;
     let url = format!("{}/v3/auth/catalog", ctx.service_url());
-    Ok(Json(json!({"catalog": catalog, "links": {"self": url, "previous": null, "next": null}}))
-        .into_response())
+    Ok(Json(json!({"catalog": catalog, "links": {"self": url}})).into_response())
 }
 
 async fn projects(State(identity): State<Identity>, ctx: Ctx) -> ApiResult<Response> {

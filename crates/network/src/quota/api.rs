@@ -84,7 +84,8 @@ async fn update(
     let project = project_of(&project)?;
     let mut body = Attributes::single(body, "quota", Verb::Update)?;
     let force = body.boolean("force")?.unwrap_or(false);
-    let check = body.boolean("check_limit")?.unwrap_or(false);
+    // What it asks for is done anyway.
+    body.boolean("check_limit")?;
     let mut wanted = Vec::new();
     for default in DEFAULTS {
         if let Some(limit) = body.integer(default.resource, (-1, LIMIT_MAX))? {
@@ -93,7 +94,7 @@ async fn update(
     }
     body.finish()?;
     let standing = network.quota(&ctx, &project).await?;
-    if check && !force {
+    if !force {
         refuse_below_usage(&standing, &wanted)?;
     }
     network.set_quota(&ctx, &project, wanted).await?;
@@ -111,10 +112,10 @@ fn refuse_below_usage(
             && limit < usage.in_use
         {
             return Err(http_bad_request(format!(
-                "Quota limit is too low: {resource} is {limit} and {} are in use",
+                "Quota limit {limit} for {resource} must be greater than or equal to already \
+                 used {}; force sets it nevertheless",
                 usage.in_use
-            ))
-            .named("QuotaLimitTooLow"));
+            )));
         }
     }
     Ok(())

@@ -74,6 +74,7 @@ fn view(group: &GroupView) -> Value {
     map.insert("name".into(), json!(row.name));
     map.insert("description".into(), json!(row.description));
     map.insert("stateful".into(), json!(true));
+    map.insert("shared".into(), json!(false));
     map.insert("security_group_rules".into(), Value::from(rules));
     map.insert("tags".into(), json!(row.tags));
     standard(&mut map, &row.project_id, row.revision, row.created_at, row.updated_at);

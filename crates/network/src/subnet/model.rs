@@ -132,9 +132,9 @@ pub fn read_mode(name: &str, value: &Value) -> Result<Ipv6Mode, Fault> {
 /// Reads a range; one with host bits is refused with the range that was probably meant.
 pub fn read_cidr(value: &Value) -> Result<IpNet, Fault> {
     let text = value.as_str().unwrap_or_default();
-    let net: IpNet = text.parse().map_err(|_| {
-        invalid_attribute("cidr", format!("'{}' is not a valid IP subnet", plain(value)))
-    })?;
+    let net: IpNet = text
+        .parse()
+        .map_err(|_| invalid_input(format!("cidr: '{}' is not in a CIDR format", plain(value))))?;
     if net != net.trunc() {
         return Err(invalid_attribute(
             "cidr",

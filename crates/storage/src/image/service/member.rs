@@ -13,7 +13,7 @@ impl Images {
     /// An image's members: all for its owner, oneself for a member.
     ///
     /// # Errors
-    /// 404 for an image that the caller may not know of.
+    /// 404 for an image that the caller may not know of, 403 for one that is not `shared`.
     pub async fn members(&self, ctx: &Ctx, id: ImageId) -> Result<Vec<Member>, Fault> {
         let viewer = Arc::new(viewer(ctx));
         self.kit
@@ -22,6 +22,9 @@ impl Images {
                 let viewer = viewer.clone();
                 Box::pin(async move {
                     let image = visible(tx, &viewer, &id).await?;
+                    if image.visibility != Visibility::Shared {
+                        return Err(Fault::forbidden("Only shared images have members."));
+                    }
                     let mut members = store::members(tx, &id).await?;
                     if !viewer.sees_all && viewer.project.as_ref() != Some(&image.owner) {
                         members.retain(|member| viewer.project.as_ref() == Some(&member.member));
