@@ -19,6 +19,8 @@ pub enum Cookie {
     },
     /// A set of security rules, by its identifier in the rules' register.
     Rules(u32),
+    /// A security group that rules are about, by the identifier of its conjunction.
+    Group(u32),
 }
 
 impl Cookie {
@@ -30,6 +32,7 @@ impl Cookie {
             Cookie::Port(n) => (3, u64::from(n)),
             Cookie::Neighbour { host, port } => (4, u64::from(host) << 24 | u64::from(port)),
             Cookie::Rules(n) => (5, u64::from(n)),
+            Cookie::Group(n) => (6, u64::from(n)),
         };
         kind << 56 | number
     }
@@ -46,6 +49,7 @@ impl Cookie {
                 port: (cookie & 0xff_ffff) as u32,
             }),
             5 => number.map(Cookie::Rules),
+            6 => number.map(Cookie::Group),
             _ => None,
         }
     }
@@ -63,6 +67,7 @@ mod tests {
             Cookie::Port(7),
             Cookie::Neighbour { host: 0xffff, port: 0xff_ffff },
             Cookie::Rules(u32::MAX),
+            Cookie::Group(9),
         ] {
             assert_eq!(Cookie::decode(cookie.encode()), Some(cookie));
         }

@@ -92,7 +92,10 @@ impl<'a> Plan<'a> {
                     network_id: spec.network_id.clone(),
                 })?;
             if spec.admin_state_up {
-                let rules = if spec.port_security { rules.add(&spec.security_rules) } else { 0 };
+                let rules = match spec.port_security {
+                    true => rules.add(network.number, &spec.security_rules),
+                    false => 0,
+                };
                 network.ports.push(Port { local: *local, rules });
             }
         }
@@ -141,6 +144,28 @@ impl<'a> Network<'a> {
         let remote =
             self.neighbours.iter().flat_map(|n| n.spec.ips.iter().map(|ip| (*ip, n.spec.mac)));
         local.chain(remote)
+    }
+
+    /// The addresses of the members of each security group, in as few ranges as hold exactly them.
+    pub fn members(&self) -> BTreeMap<&'a str, Vec<IpNet>> {
+        let local = self.ports.iter().map(|p| p.local.spec).map(|spec| {
+            let fixed: Vec<IpAddr> = spec.fixed_ips.iter().map(|f| f.ip).collect();
+            (&spec.security_groups, fixed, &spec.allowed_address_pairs)
+        });
+        let remote = self
+            .neighbours
+            .iter()
+            .map(|n| n.spec)
+            .map(|spec| (&spec.security_groups, spec.ips.clone(), &spec.allowed_address_pairs));
+        let mut found: BTreeMap<&'a str, Vec<IpNet>> = BTreeMap::new();
+        for (groups, fixed, pairs) in local.chain(remote) {
+            for group in groups {
+                let nets = found.entry(group).or_default();
+                nets.extend(fixed.iter().copied().map(IpNet::from));
+                nets.extend(pairs.iter().map(|(net, _)| net.trunc()));
+            }
+        }
+        found.into_iter().map(|(group, nets)| (group, IpNet::aggregate(&nets))).collect()
     }
 
     /// Numbers of the other hosts with a port in the network, rising.

@@ -33,6 +33,9 @@ pub(crate) enum Step {
     Answer,
     /// A port's rules change; those of whoever heard the last frame, if no port is named.
     Rules { port: Option<Index>, rules: Vec<SecurityRule> },
+    /// A port joins and leaves groups; whoever heard the last frame, if no port is named. Every
+    /// host hears of it.
+    Groups { port: Option<Index>, groups: Vec<String> },
 }
 
 fn any_mac() -> impl Strategy<Value = [u8; 6]> {
@@ -104,6 +107,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         }),
         4 => Just(Step::Answer),
         2 => (proptest::option::of(any::<Index>()), world::rules()).prop_map(|(port, rules)| Step::Rules { port, rules }),
+        2 => (proptest::option::of(any::<Index>()), world::groups()).prop_map(|(port, groups)| Step::Groups { port, groups }),
     ]
 }
 
@@ -155,10 +159,21 @@ pub(crate) fn check(
     let mut firewalls = Firewalls::default();
     let mut last: Option<(usize, Frame)> = None;
     for step in steps {
+        let named = |cloud: &Cloud, port: &Option<Index>| {
+            let named = port.map(|port| port.index(cloud.ports.len()));
+            named.or(last.as_ref().map(|(port, _)| *port))
+        };
         let (from, frame) = match step {
+            Step::Groups { port, groups } => {
+                let Some(index) = named(&cloud, port) else { continue };
+                cloud.ports[index].spec.security_groups = groups.clone();
+                for host in 0..HOSTS {
+                    fabric.bridges[host].replace(tables(&cloud, host));
+                }
+                continue;
+            }
             Step::Rules { port, rules } => {
-                let named = port.map(|port| port.index(cloud.ports.len()));
-                let Some(index) = named.or(last.as_ref().map(|(port, _)| *port)) else { continue };
+                let Some(index) = named(&cloud, port) else { continue };
                 cloud.ports[index].spec.security_rules = rules.clone();
                 let host = cloud.ports[index].host;
                 fabric.bridges[host].replace(tables(&cloud, host));

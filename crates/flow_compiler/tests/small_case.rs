@@ -2,8 +2,8 @@
 
 use flow_compiler::{CompileError, HostInput, LocalPort, compile};
 use host_protocol::{
-    Attachment, Direction, FixedIp, HostSpec, NeighbourSpec, NetworkSpec, PortSpec, SecurityRule,
-    SubnetSpec,
+    Attachment, Direction, FixedIp, HostSpec, NeighbourSpec, NetworkSpec, PortSpec, Remote,
+    SecurityRule, SubnetSpec,
 };
 
 fn host() -> HostSpec {
@@ -45,13 +45,14 @@ fn port() -> PortSpec {
         allowed_address_pairs: Vec::new(),
         port_security: true,
         admin_state_up: true,
+        security_groups: vec!["mine".to_owned()],
         security_rules: vec![SecurityRule {
             direction: Direction::Ingress,
             ipv6: false,
             protocol: Some(6),
             port_min: Some(22),
             port_max: Some(22),
-            remote: Some(vec!["10.0.0.0/24".parse().unwrap()]),
+            remote: Remote::Range("10.0.0.0/24".parse().unwrap()),
         }],
         hostname: "guest".to_owned(),
         attachment: Attachment::Tap,
@@ -68,6 +69,7 @@ fn neighbour() -> NeighbourSpec {
         mac: "fa:16:3e:00:00:09".parse().unwrap(),
         ips: vec![[10, 0, 0, 9].into()],
         allowed_address_pairs: Vec::new(),
+        security_groups: vec!["theirs".to_owned()],
         hostname: "far".to_owned(),
     }
 }

@@ -11,8 +11,8 @@ use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use host_protocol::{
-    Attachment, DesiredPower, Direction, FixedIp, NetworkSpec, NicSpec, PortSpec, SecurityRule,
-    ServerMetadata, ServerSpec, SubnetSpec,
+    Attachment, DesiredPower, Direction, FixedIp, NetworkSpec, NicSpec, PortSpec, Remote,
+    SecurityRule, ServerMetadata, ServerSpec, SubnetSpec,
 };
 use packet::{Forged, Tap, contains, http, udp};
 use world::{Guest, World};
@@ -48,7 +48,14 @@ fn network(id: &str, number: u32) -> NetworkSpec {
 }
 
 fn rule(direction: Direction, protocol: Option<u8>, port: Option<u16>) -> SecurityRule {
-    SecurityRule { direction, ipv6: false, protocol, port_min: port, port_max: port, remote: None }
+    SecurityRule {
+        direction,
+        ipv6: false,
+        protocol,
+        port_min: port,
+        port_max: port,
+        remote: Remote::Anyone,
+    }
 }
 
 fn open() -> Vec<SecurityRule> {
@@ -72,6 +79,7 @@ fn port(network: &str, number: u32, last: u8) -> PortSpec {
         allowed_address_pairs: Vec::new(),
         port_security: true,
         admin_state_up: true,
+        security_groups: vec!["members".to_owned()],
         security_rules: open(),
         hostname: format!("{network}-{last}"),
         attachment: Attachment::Tap,
@@ -340,6 +348,33 @@ fn groups_say_what_passes_and_taking_a_rule_away_ends_what_it_allowed() {
         world.port(&id).security_rules = rules;
         world.apply();
         world::eventually("the rule is back", || exchange(&client, &allowed));
+    }
+}
+
+#[test]
+fn a_rule_about_a_group_follows_its_members_wherever_they_live() {
+    let Tenants { mut world, red, .. } = tenants();
+    world.port("red1").security_rules = vec![rule(Direction::Egress, None, None)];
+    let from_members = SecurityRule {
+        remote: Remote::Group("members".to_owned()),
+        ..rule(Direction::Ingress, Some(17), Some(5000))
+    };
+    for id in ["red2", "red3"] {
+        world.port(id).security_rules = vec![from_members.clone()];
+    }
+    world.apply();
+    for (guest, last) in [(&red[1], 2), (&red[2], 3)] {
+        let client = udp(&red[0], ip(1), 6000 + u16::from(last));
+        let (allowed, other) = (udp(guest, ip(last), 5000), udp(guest, ip(last), 5001));
+        assert!(exchange(&client, &allowed), "a member may ask {last}");
+        assert!(!exchange(&client, &other), "a member may ask {last} on one port alone");
+        // The twin tenant's first port has the same address and stays in a group of that name.
+        world.port("red1").security_groups.clear();
+        world.apply();
+        world::eventually("the end of the membership", || !exchange(&client, &allowed));
+        world.port("red1").security_groups = vec!["members".to_owned()];
+        world.apply();
+        world::eventually("a member again", || exchange(&client, &allowed));
     }
 }
 

@@ -103,8 +103,9 @@ pub struct PortSpec {
     pub port_security: bool,
     /// Whether the port forwards at all.
     pub admin_state_up: bool,
-    /// The union of its groups' rules, resolved to addresses.
-    #[serde(default)]
+    /// The groups that it is in: rules of the network's ports may be about their members.
+    pub security_groups: Vec<String>,
+    /// The union of its groups' rules.
     pub security_rules: Vec<SecurityRule>,
     /// Name in the tenant's DNS and in DHCP, without domain.
     pub hostname: String,
@@ -138,8 +139,22 @@ pub struct SecurityRule {
     pub port_min: Option<u16>,
     /// Highest port, or ICMP code.
     pub port_max: Option<u16>,
-    /// The other side; absent means anyone. Members of a remote group are listed one by one.
-    pub remote: Option<Vec<IpNet>>,
+    /// The other side.
+    pub remote: Remote,
+}
+
+/// Whom a rule lets a port talk to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Remote {
+    /// Anyone.
+    Anyone,
+    /// Addresses of a range.
+    Range(IpNet),
+    /// Addresses of the ports of the same network that are in this security group, wherever they
+    /// live. A host has a document for each of them, so a port that comes or goes is said to each
+    /// host once, however many ports there have rules about its groups.
+    Group(String),
 }
 
 /// A port of one of the host's networks that lives on another host of the L2 domain.
@@ -160,6 +175,8 @@ pub struct NeighbourSpec {
     /// More (address, MAC) pairs that it may use.
     #[serde(default)]
     pub allowed_address_pairs: Vec<(IpNet, MacAddress)>,
+    /// The groups that it is in.
+    pub security_groups: Vec<String>,
     /// Name in the tenant's DNS.
     pub hostname: String,
 }

@@ -8,7 +8,8 @@
 //!                                            └────────reply──────► RULES_EGRESS ─┘
 //! ```
 //! The rules look at the packet that began the connection, so a reply is judged by the rule that
-//! its connection needs, each time. What no rule allows is dropped.
+//! its connection needs, each time. What no rule allows is dropped. A rule about a group is met by the
+//! addresses of those local ports and neighbours of the network whose documents name the group.
 
 pub(crate) mod rules;
 
@@ -61,7 +62,7 @@ pub(crate) fn flows(plan: &Plan<'_>, out: &mut Vec<Flow>) {
     for (_, port) in plan.ports() {
         track(port, out);
     }
-    plan.rules.flows(out);
+    plan.rules.flows(&plan.networks, out);
 }
 
 fn track(port: &Port<'_>, out: &mut Vec<Flow>) {

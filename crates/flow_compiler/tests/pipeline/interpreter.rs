@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
-use openflow::{Action, Ct, CtZone, Field, Flow, Subfield, ct_state, mac_to_u64, port};
+use openflow::{Action, Actions, Ct, CtZone, Field, Flow, Subfield, ct_state, mac_to_u64, port};
 
 use crate::frame::{Body, Frame, Tuple};
 
@@ -67,12 +67,7 @@ impl Bridge {
             .flatten()
             .filter(|flow| packet.matches(flow))
             .collect();
-        let Some(first) = hits.first() else { return packet };
-        // Two that match at one priority: the switch may take either, so they must agree.
-        for other in hits.iter().take_while(|flow| flow.priority == first.priority) {
-            assert_eq!(first.actions, other.actions, "{first}\n{other}");
-        }
-        let actions = first.actions.clone();
+        let Some(actions) = decide(self.tables.get(&table), &packet, &hits) else { return packet };
         let mut packet = packet;
         for action in &actions.apply {
             packet = self.act(table, action, packet, out, depth);
@@ -163,6 +158,63 @@ impl Bridge {
         packet.fields.retain(|field, _| !CT_FIELDS.contains(field));
         packet
     }
+}
+
+/// Which of the flows that match decides. Clauses of conjunctions (ovs-fields(7), "Conjunctive
+/// Match Fields") decide nothing themselves: of one priority they are taken together, and where
+/// all clauses of a conjunction are there, the flow that matches its `conj_id` does.
+fn decide(table: Option<&Vec<Flow>>, packet: &Packet, hits: &[&Flow]) -> Option<Actions> {
+    let (clauses, whole): (Vec<&Flow>, Vec<&Flow>) =
+        hits.iter().partition(|flow| !conjunctions(flow).is_empty());
+    let best = agreed(&whole);
+    let mut met: HashMap<(u16, u32), HashSet<u8>> = HashMap::new();
+    for flow in &clauses {
+        if let Some(best) = best {
+            assert_ne!(flow.priority, best.priority, "which is taken is not said: {flow}\n{best}");
+        }
+        for (id, clause, _) in conjunctions(flow) {
+            met.entry((flow.priority, id)).or_default().insert(clause);
+        }
+    }
+    let mut priorities: Vec<u16> = clauses.iter().map(|flow| flow.priority).collect();
+    priorities.dedup();
+    for priority in priorities {
+        if best.is_some_and(|best| best.priority > priority) {
+            break;
+        }
+        let complete = clauses.iter().flat_map(|flow| conjunctions(flow)).find(|(id, _, all)| {
+            met.get(&(priority, *id)).is_some_and(|clauses| clauses.len() == usize::from(*all))
+        });
+        if let Some((id, ..)) = complete {
+            let mut packet = packet.clone();
+            packet.set(Field::ConjId, id.into());
+            let hits: Vec<&Flow> = table
+                .into_iter()
+                .flatten()
+                .filter(|flow| flow.match_fields.get(Field::ConjId).is_some())
+                .filter(|flow| packet.matches(flow))
+                .collect();
+            return agreed(&hits).map(|flow| flow.actions.clone());
+        }
+    }
+    best.map(|flow| flow.actions.clone())
+}
+
+/// The first. Two that match at one priority: the switch may take either, so they must agree.
+fn agreed<'a>(hits: &[&'a Flow]) -> Option<&'a Flow> {
+    let first = *hits.first()?;
+    for other in hits.iter().take_while(|flow| flow.priority == first.priority) {
+        assert_eq!(first.actions, other.actions, "{first}\n{other}");
+    }
+    Some(first)
+}
+
+fn conjunctions(flow: &Flow) -> Vec<(u32, u8, u8)> {
+    let of = |action: &Action| match action {
+        Action::Conjunction { id, clause, clauses } => Some((*id, *clause, *clauses)),
+        _ => None,
+    };
+    flow.actions.apply.iter().filter_map(of).collect()
 }
 
 const CT_FIELDS: [Field; 9] = [

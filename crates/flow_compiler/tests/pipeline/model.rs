@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use host_protocol::{Direction, PortSpec, SecurityRule};
+use host_protocol::{Direction, PortSpec, Remote, SecurityRule};
 use ipnet::IpNet;
 
 use crate::frame::{Body, Frame, Tuple};
@@ -70,7 +70,7 @@ impl Firewalls {
             return true;
         }
         if self.connections.contains(&(port, packet.clone())) {
-            return allowed(spec, direction, packet);
+            return allowed(cloud, port, direction, packet);
         }
         let first = packet.reversed();
         if self.connections.contains(&(port, first.clone())) {
@@ -79,9 +79,9 @@ impl Firewalls {
                 Direction::Ingress => Direction::Egress,
                 Direction::Egress => Direction::Ingress,
             };
-            return allowed(spec, opposite, &first);
+            return allowed(cloud, port, opposite, &first);
         }
-        let passes = packet.can_begin() && allowed(spec, direction, packet);
+        let passes = packet.can_begin() && allowed(cloud, port, direction, packet);
         if passes {
             self.connections.insert((port, packet.clone()));
         }
@@ -90,11 +90,25 @@ impl Firewalls {
 }
 
 /// Whether a rule lets a connection begin.
-fn allowed(spec: &PortSpec, direction: Direction, first: &Tuple) -> bool {
-    spec.security_rules.iter().any(|rule| rule.direction == direction && fits(rule, first))
+fn allowed(cloud: &Cloud, port: usize, direction: Direction, first: &Tuple) -> bool {
+    let rules = &cloud.ports[port].spec.security_rules;
+    rules.iter().any(|rule| rule.direction == direction && fits(cloud, port, rule, first))
 }
 
-fn fits(rule: &SecurityRule, first: &Tuple) -> bool {
+/// Whether an address is one of a port in the group, on whatever host; in this network only.
+fn is_member(cloud: &Cloud, network: usize, group: &String, address: IpAddr) -> bool {
+    let members = cloud.ports.iter().filter(|place| {
+        place.network == network
+            && place.spec.admin_state_up
+            && place.spec.security_groups.contains(group)
+    });
+    members.map(|place| &place.spec).any(|spec| {
+        spec.fixed_ips.iter().any(|fixed| fixed.ip == address)
+            || spec.allowed_address_pairs.iter().any(|(net, _)| net.contains(&address))
+    })
+}
+
+fn fits(cloud: &Cloud, port: usize, rule: &SecurityRule, first: &Tuple) -> bool {
     let other = if rule.direction == Direction::Ingress { first.src } else { first.dst };
     let protocol = match (rule.protocol, rule.ipv6) {
         (Some(1), true) => Some(58),
@@ -114,7 +128,11 @@ fn fits(rule: &SecurityRule, first: &Tuple) -> bool {
     rule.ipv6 == other.is_ipv6()
         && protocol.is_none_or(|p| p == first.proto)
         && ports
-        && rule.remote.as_ref().is_none_or(|nets| nets.iter().any(|net| net.contains(&other)))
+        && match &rule.remote {
+            Remote::Anyone => true,
+            Remote::Range(net) => net.contains(&other),
+            Remote::Group(group) => is_member(cloud, cloud.ports[port].network, group, other),
+        }
 }
 
 /// IP that a firewall judges: all but what IPv6 cannot do without.

@@ -31,6 +31,18 @@ fn is_ct(action: &Action) -> bool {
     matches!(action, Action::Ct(ct) if ct.commit)
 }
 
+/// Whether the flow is a clause of a rule about a group: 0 what the rule says, 1 who is a member.
+fn is_clause(flow: &Flow, which: u8) -> bool {
+    let is =
+        |action: &Action| matches!(action, Action::Conjunction { clause, .. } if *clause == which);
+    flow.actions.apply.iter().any(is)
+}
+
+fn accepts(flow: Flow, which: u8) -> Option<Flow> {
+    let actions = Actions::new().goto(tables::ACCEPT);
+    Some(if is_clause(&flow, which) { Flow { actions, priority: 89, ..flow } } else { flow })
+}
+
 const MUTANTS: &[(&str, Mutation)] = &[
     ("guests' tags are not looked at", |f| drops_field(f, tables::CLASSIFY, Field::VlanTci)),
     ("look-up forgets the network", |f| drops_field(f, tables::LOOKUP, Field::Metadata)),
@@ -52,6 +64,18 @@ const MUTANTS: &[(&str, Mutation)] = &[
     ("rules forget the remote", |f| drops_field(f, tables::RULES_INGRESS, Field::CtIpv4Src)),
     ("rules forget whose they are", |f| {
         drops_field(f, tables::RULES_EGRESS, Field::Reg(tables::REG_RULES))
+    }),
+    ("rules about a group let anyone in", |f| accepts(f, 0)),
+    ("members need no rule", |f| accepts(f, 1)),
+    ("members of other networks count", |f| match is_clause(&f, 1) {
+        true => drops_field(f, tables::RULES_INGRESS, Field::Metadata),
+        false => Some(f),
+    }),
+    ("members are nobody", |f| (!is_clause(&f, 1)).then_some(f)),
+    ("some members are forgotten", |f| {
+        let odd = |field| f.match_fields.get(field).is_some_and(|(address, _)| address & 1 == 1);
+        let gone = is_clause(&f, 1) && (odd(Field::CtIpv4Src) || odd(Field::CtIpv6Src));
+        (!gone).then_some(f)
     }),
     ("rules look at the wrong end", |f| {
         let Some((value, mask)) =

@@ -4,8 +4,8 @@
 use cloud_types::{Locator, MacAddress};
 use flow_compiler::{HostInput, LocalPort, compile};
 use host_protocol::{
-    Attachment, Direction, FixedIp, HostSpec, NeighbourSpec, NetworkSpec, PortSpec, SecurityRule,
-    SubnetSpec,
+    Attachment, Direction, FixedIp, HostSpec, NeighbourSpec, NetworkSpec, PortSpec, Remote,
+    SecurityRule, SubnetSpec,
 };
 use ipnet::IpNet;
 use openflow::Flow;
@@ -71,25 +71,34 @@ fn network(index: usize) -> NetworkSpec {
     }
 }
 
+/// Group `n`; the names are the same in every network.
+pub fn group(n: u8) -> String {
+    format!("group-{n}")
+}
+
+/// The groups of a port.
+pub fn groups() -> impl Strategy<Value = Vec<String>> {
+    proptest::collection::btree_set(0u8..3, 0..3)
+        .prop_map(|groups| groups.into_iter().map(group).collect())
+}
+
 pub fn rule() -> impl Strategy<Value = SecurityRule> {
     let remote = prop_oneof![
-        3 => Just(None),
-        2 => proptest::collection::vec(
-            prop_oneof![
-                (1u8..6, any::<bool>()).prop_map(|(n, v6)| IpNet::from(address(n, v6))),
-                Just("10.0.0.0/30".parse().unwrap()),
-                Just("fd00::4/126".parse().unwrap()),
-            ],
-            0..3,
-        )
-        .prop_map(Some),
+        2 => Just(Remote::Anyone),
+        2 => prop_oneof![
+            (1u8..6, any::<bool>()).prop_map(|(n, v6)| IpNet::from(address(n, v6))),
+            Just("10.0.0.0/30".parse().unwrap()),
+            Just("fd00::4/126".parse().unwrap()),
+        ]
+        .prop_map(Remote::Range),
+        3 => (0u8..3).prop_map(|n| Remote::Group(group(n))),
     ];
     let protocol = prop_oneof![Just(None), Just(Some(1)), Just(Some(6)), Just(Some(17))];
     let ports = prop_oneof![
         2 => Just((None, None)),
         1 => Just((Some(8), None)),
         1 => Just((Some(8), Some(0))),
-        3 => (0u16..6, 0u16..6).prop_map(|(a, b)| (Some(80 + a.min(b)), Some(80 + a.max(b)))),
+        5 => (0u16..6, 0u16..6).prop_map(|(a, b)| (Some(80 + a.min(b)), Some(80 + a.max(b)))),
         1 => Just((Some(1), Some(65535))),
     ];
     (any::<bool>(), any::<bool>(), protocol, ports, remote).prop_map(
@@ -106,8 +115,8 @@ pub fn rule() -> impl Strategy<Value = SecurityRule> {
 
 /// Often with a rule that lets everything begin one way: else little would pass at all.
 pub fn rules() -> impl Strategy<Value = Vec<SecurityRule>> {
-    let some = proptest::collection::vec(rule(), 0..5);
-    let open = (prop::bool::weighted(0.5), prop::bool::weighted(0.4));
+    let some = proptest::collection::vec(rule(), 1..7);
+    let open = (prop::bool::weighted(0.5), prop::bool::weighted(0.25));
     (some, open).prop_map(|(mut rules, (egress, ingress))| {
         for (direction, open) in [(Direction::Egress, egress), (Direction::Ingress, ingress)] {
             let everything = |ipv6| SecurityRule {
@@ -116,7 +125,7 @@ pub fn rules() -> impl Strategy<Value = Vec<SecurityRule>> {
                 protocol: None,
                 port_min: None,
                 port_max: None,
-                remote: None,
+                remote: Remote::Anyone,
             };
             rules.extend([false, true].map(everything).into_iter().filter(|_| open));
         }
@@ -139,14 +148,14 @@ fn ports(network: usize, foreign_pairs: bool) -> impl Strategy<Value = Vec<Place
         0..HOSTS,
         prop::bool::weighted(0.85),
         prop::bool::weighted(0.9),
-        rules(),
+        (rules(), groups()),
         proptest::collection::vec(pair, 0..2),
     );
     proptest::collection::vec(port, 1..5).prop_map(move |ports| {
         ports
             .into_iter()
             .zip(1u8..)
-            .map(|((host, port_security, admin_state_up, security_rules, pairs), n)| Place {
+            .map(|((host, port_security, admin_state_up, (rules, groups), pairs), n)| Place {
                 host,
                 network,
                 spec: PortSpec {
@@ -165,7 +174,8 @@ fn ports(network: usize, foreign_pairs: bool) -> impl Strategy<Value = Vec<Place
                         .collect(),
                     port_security,
                     admin_state_up,
-                    security_rules,
+                    security_groups: groups,
+                    security_rules: rules,
                     hostname: String::new(),
                     attachment: Attachment::Tap,
                     server_id: None,
@@ -216,6 +226,7 @@ impl Cloud {
                 mac: place.spec.mac,
                 ips: place.spec.fixed_ips.iter().map(|f| f.ip).collect(),
                 allowed_address_pairs: place.spec.allowed_address_pairs.clone(),
+                security_groups: place.spec.security_groups.clone(),
                 hostname: String::new(),
             })
             .collect();

@@ -192,6 +192,7 @@ pub(crate) mod tests {
             allowed_address_pairs: Vec::new(),
             port_security: true,
             admin_state_up: true,
+            security_groups: Vec::new(),
             security_rules: Vec::new(),
             hostname: "hello".to_owned(),
             attachment: Attachment::Tap,

@@ -254,6 +254,7 @@ fn neighbour(host_number: u16, port: &PortSpec) -> NeighbourSpec {
         mac: port.mac,
         ips: port.fixed_ips.iter().map(|f| f.ip).collect(),
         allowed_address_pairs: port.allowed_address_pairs.clone(),
+        security_groups: port.security_groups.clone(),
         hostname: port.hostname.clone(),
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! Everything here is level-triggered: documents are computed from rows and put; one that says
 //! what the host knows already is no change. A port that is bound concerns its own host (port and
-//! network), the other hosts of the L2 domain that have ports of the network (a neighbour each),
-//! and whoever has a rule whose remote side is one of the port's groups.
+//! network) and the other hosts of the L2 domain that have ports of the network (a neighbour each).
+//! These documents also name the port's security groups: a rule about a group goes to the hosts as
+//! such, and each host finds the members among the ports and neighbours that it knows. So binding a
+//! port writes one document for each host of the network, however many ports have rules about it.
 //!
 //! ```text
 //!   number:  free ──take──▶ used ──release──▶ quarantined ──every document that named it is done

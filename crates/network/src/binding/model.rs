@@ -5,21 +5,14 @@ use std::collections::HashMap;
 
 use cloud_types::{NetworkId, SecurityGroupId};
 use host_protocol::{Attachment, FixedIp, NeighbourSpec, NetworkSpec, PortSpec, SubnetSpec};
-use ipnet::IpNet;
 
 use crate::network::model::NetworkRow;
 use crate::port::model::{Port, PortBinding};
 use crate::security_group::model::{RuleRow, in_order};
 use crate::subnet::model::SubnetRow;
 
-/// The rules of groups, and the addresses that remote groups stand for in each network.
-#[derive(Clone, Debug, Default)]
-pub struct Groups {
-    /// Rules by group.
-    pub rules: HashMap<SecurityGroupId, Vec<RuleRow>>,
-    /// Addresses of bound members, by network and group.
-    pub members: HashMap<(NetworkId, SecurityGroupId), Vec<IpNet>>,
-}
+/// Rules by group.
+pub type Rules = HashMap<SecurityGroupId, Vec<RuleRow>>;
 
 /// The name of the namespace through which operators reach the guests of a network.
 pub fn access_namespace(network: &NetworkId) -> String {
@@ -63,19 +56,13 @@ pub fn network_spec(network: &NetworkRow, subnets: &[SubnetRow]) -> NetworkSpec 
 }
 
 /// A bound port as its host needs it.
-pub fn port_spec(port: &Port, binding: &PortBinding, groups: &Groups) -> PortSpec {
-    let rules = if port.port_security_enabled {
+pub fn port_spec(port: &Port, binding: &PortBinding, rules: &Rules) -> PortSpec {
+    let security_rules = if port.port_security_enabled {
         port.security_groups
             .iter()
-            .filter_map(|group| groups.rules.get(group))
+            .filter_map(|group| rules.get(group))
             .flatten()
-            .map(|rule| {
-                let members = rule
-                    .spec
-                    .remote_group_id
-                    .and_then(|remote| groups.members.get(&(port.network_id, remote)));
-                rule.spec.resolve(members.map_or(&[], Vec::as_slice))
-            })
+            .map(|rule| rule.spec.for_host())
             .collect()
     } else {
         Vec::new()
@@ -94,7 +81,8 @@ pub fn port_spec(port: &Port, binding: &PortBinding, groups: &Groups) -> PortSpe
         allowed_address_pairs: port.pairs(),
         port_security: port.port_security_enabled,
         admin_state_up: port.admin_state_up && port.network_up,
-        security_rules: in_order(rules),
+        security_groups: group_names(port),
+        security_rules: in_order(security_rules),
         hostname: port.dns_name(),
         attachment: binding.attachment.clone(),
         server_id: port.is_compute().then(|| port.device_id.clone()),
@@ -111,6 +99,14 @@ pub fn neighbour_spec(port: &Port, binding: &PortBinding) -> NeighbourSpec {
         mac: port.mac,
         ips: port.fixed_ips.iter().map(|(_, ip)| *ip).collect(),
         allowed_address_pairs: port.pairs(),
+        security_groups: group_names(port),
         hostname: port.dns_name(),
     }
+}
+
+/// The groups that a port is in, in one order.
+fn group_names(port: &Port) -> Vec<String> {
+    let mut names: Vec<String> = port.security_groups.iter().map(ToString::to_string).collect();
+    names.sort();
+    names
 }

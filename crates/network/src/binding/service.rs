@@ -1,18 +1,16 @@
 //! Binds ports to hosts and keeps the hosts' documents as the rows say. Callers hold the lock of
 //! the network, and that of the project's security groups where groups are concerned.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use cloud_types::{Fault, HostId, NetworkId, PortId, SecurityGroupId};
 use database::Tx;
 use host_documents::{Host, documents};
 use host_protocol::{Attachment, DocumentKind};
-use ipnet::IpNet;
 use serde_json::Value;
 
-use super::model::{Groups, neighbour_spec, network_spec, port_spec};
+use super::model::{Rules, neighbour_spec, network_spec, port_spec};
 use super::numbers::{self, Numbered};
-use super::store;
 use crate::network::store as networks;
 use crate::port::model::{COMPUTE_OWNER, Port, PortBinding, PortStatus};
 use crate::port::store as ports;
@@ -89,7 +87,7 @@ pub async fn bind(
 ) -> Result<Port, Fault> {
     match &port.binding {
         Some(binding) if binding.host == host.id && binding.attachment == attachment => {
-            publish(tx, &port, &[]).await?;
+            publish(tx, &port).await?;
             return Ok(port);
         }
         Some(_) => port = unbind(tx, port).await?,
@@ -112,7 +110,7 @@ pub async fn bind(
     }
     ports::update(tx, &mut port).await?;
     journal(tx, "port", port.id, &port.project_id, Some(&before), Some(&port));
-    publish(tx, &port, &[]).await?;
+    publish(tx, &port).await?;
     Ok(port)
 }
 
@@ -151,7 +149,6 @@ pub async fn unbind(tx: &mut Tx, mut port: Port) -> Result<Port, Fault> {
     }
     batch.apply(tx).await?;
     numbers::release_port(tx, &binding.host, &port.id).await?;
-    refresh_watchers(tx, &port, &port.security_groups.clone()).await?;
     Ok(port)
 }
 
@@ -176,8 +173,9 @@ async fn leave_network(
     Ok(())
 }
 
-/// Says to everybody concerned what a bound port is now. `left` are groups that it was in before.
-pub async fn publish(tx: &mut Tx, port: &Port, left: &[SecurityGroupId]) -> Result<(), Fault> {
+/// Says to everybody concerned what a bound port is now: one document for each host that knows the
+/// network, however many ports there have rules about the port's groups.
+pub async fn publish(tx: &mut Tx, port: &Port) -> Result<(), Fault> {
     let Some(binding) = &port.binding else { return Ok(()) };
     let mut batch = Batch::default();
     let about_me = neighbour_spec(port, binding);
@@ -195,24 +193,9 @@ pub async fn publish(tx: &mut Tx, port: &Port, left: &[SecurityGroupId]) -> Resu
             }
         }
     }
-    let known = load_groups(tx, std::slice::from_ref(port)).await?;
-    batch.put(binding.host, DocumentKind::Port, port.id, &port_spec(port, binding, &known))?;
-    batch.apply(tx).await?;
-    let mut concerned = port.security_groups.clone();
-    concerned.extend_from_slice(left);
-    refresh_watchers(tx, port, &concerned).await
-}
-
-/// The port's groups stand for other addresses now: says so to the ports of the network that have
-/// a rule about them.
-async fn refresh_watchers(
-    tx: &mut Tx,
-    port: &Port,
-    concerned: &[SecurityGroupId],
-) -> Result<(), Fault> {
-    let mut watching = groups::bound_ports_watching(tx, &port.network_id, concerned).await?;
-    watching.retain(|id| *id != port.id);
-    refresh_port_documents(tx, &watching).await
+    let rules = load_rules(tx, std::slice::from_ref(port)).await?;
+    batch.put(binding.host, DocumentKind::Port, port.id, &port_spec(port, binding, &rules))?;
+    batch.apply(tx).await
 }
 
 /// Computes the documents of these ports from rows, and puts those that changed. Ports that are
@@ -222,11 +205,11 @@ pub async fn refresh_port_documents(tx: &mut Tx, ids: &[PortId]) -> Result<(), F
         return Ok(());
     }
     let all = ports::get_many(tx, ids).await?;
-    let known = load_groups(tx, &all).await?;
+    let rules = load_rules(tx, &all).await?;
     let mut batch = Batch::default();
     for port in &all {
         if let Some(binding) = &port.binding {
-            let spec = port_spec(port, binding, &known);
+            let spec = port_spec(port, binding, &rules);
             batch.put(binding.host, DocumentKind::Port, port.id, &spec)?;
         }
     }
@@ -273,30 +256,10 @@ async fn put_network(
     Ok(())
 }
 
-/// The rules of the ports' groups, and the addresses that their remote groups stand for.
-async fn load_groups(tx: &mut Tx, all: &[Port]) -> Result<Groups, Fault> {
-    let bound: Vec<&Port> =
-        all.iter().filter(|port| port.binding.is_some() && port.port_security_enabled).collect();
+/// The rules of the ports' groups.
+async fn load_rules(tx: &mut Tx, all: &[Port]) -> Result<Rules, Fault> {
+    let bound = all.iter().filter(|port| port.binding.is_some() && port.port_security_enabled);
     let ids: BTreeSet<SecurityGroupId> =
-        bound.iter().flat_map(|port| port.security_groups.iter().copied()).collect();
-    let ids: Vec<SecurityGroupId> = ids.into_iter().collect();
-    let rules = groups::rules_of(tx, &ids).await?;
-    let mut wanted: BTreeSet<(NetworkId, SecurityGroupId)> = BTreeSet::new();
-    for port in bound {
-        for rule in port.security_groups.iter().filter_map(|group| rules.get(group)).flatten() {
-            if let Some(remote) = rule.spec.remote_group_id {
-                wanted.insert((port.network_id, remote));
-            }
-        }
-    }
-    let mut members: HashMap<(NetworkId, SecurityGroupId), Vec<IpNet>> = HashMap::new();
-    for (network, group) in wanted {
-        let (ips, pairs) = store::member_addresses(tx, &network, &group).await?;
-        let mut nets: Vec<IpNet> = ips.into_iter().map(IpNet::from).collect();
-        nets.extend(pairs.into_iter().map(|pair| pair.ip_address));
-        // Exactly the same addresses in fewer ranges: neighbours in a subnet mostly are neighbours
-        // in number, and every range is a flow.
-        members.insert((network, group), IpNet::aggregate(&nets));
-    }
-    Ok(Groups { rules, members })
+        bound.flat_map(|port| port.security_groups.iter().copied()).collect();
+    Ok(groups::rules_of(tx, &ids.into_iter().collect::<Vec<_>>()).await?)
 }

@@ -1,12 +1,10 @@
-//! All SQL on the numbers inside locators, and on what the hosts' documents are computed from.
+//! All SQL on the numbers inside locators, and on what hosts say of ports.
 
-use std::net::IpAddr;
-
-use cloud_types::{HostId, NetworkId, PortId, ProjectId, SecurityGroupId};
+use cloud_types::{HostId, PortId, ProjectId};
 use database::{DatabaseError, Tx, params};
 use host_protocol::DocumentKind;
 
-use crate::port::model::{AddressPair, PortStatus};
+use crate::port::model::PortStatus;
 
 /// Highest port number of a host: it must fit in a locator.
 pub const PORT_NUMBER_MAX: u32 = 0x00ff_ffff;
@@ -173,34 +171,4 @@ pub async fn set_status(
         })
     })
     .transpose()
-}
-
-/// The addresses that a group stands for in a network: those of its bound members.
-pub async fn member_addresses(
-    tx: &mut Tx,
-    network: &NetworkId,
-    group: &SecurityGroupId,
-) -> Result<(Vec<IpAddr>, Vec<AddressPair>), DatabaseError> {
-    let rows = tx
-        .query(
-            "SELECT a.ip AS ip FROM port_security_groups m JOIN ports p ON p.id = m.port_id \
-             JOIN ip_allocations a ON a.port_id = p.id \
-             WHERE m.group_id = $1 AND p.network_id = $2 AND p.bound_host IS NOT NULL",
-            &params![group, network],
-        )
-        .await?;
-    let ips = rows.iter().map(|row| row.parse("ip")).collect::<Result<Vec<IpAddr>, _>>()?;
-    let rows = tx
-        .query(
-            "SELECT p.allowed_address_pairs AS pairs FROM port_security_groups m \
-             JOIN ports p ON p.id = m.port_id WHERE m.group_id = $1 AND p.network_id = $2 \
-             AND p.bound_host IS NOT NULL AND p.allowed_address_pairs <> '[]'",
-            &params![group, network],
-        )
-        .await?;
-    let mut pairs = Vec::new();
-    for row in rows {
-        pairs.extend(row.json::<Vec<AddressPair>>("pairs")?);
-    }
-    Ok((ips, pairs))
 }

@@ -1,29 +1,53 @@
 //! Documents reach the hosts concerned and no others; numbers and addresses rest until every host
 //! has let go of them.
 
+use std::collections::BTreeSet;
+
 use cloud_types::{Fault, ServerId};
-use host_protocol::{Attachment, DocumentKind, NeighbourSpec, NetworkSpec, PortSpec, SecurityRule};
+use host_documents::Host;
+use host_protocol::{Attachment, DocumentKind, NeighbourSpec, NetworkSpec, PortSpec, Remote};
 use serde_json::json;
 
 use crate::NicRequest;
-use crate::address::model::{address as address_of, number};
 use crate::test_support::{Cloud, address, id, on_both};
 
-/// The IPv4 addresses that the port's rules let in or out by name, one by one.
-fn remotes(spec: &PortSpec) -> Vec<String> {
-    let mut found: Vec<String> = spec
+/// The IPv4 addresses that the port's rules let in or out by group: what its host finds for them in
+/// its documents.
+async fn remotes(cloud: &Cloud, host: &Host, spec: &PortSpec) -> Vec<String> {
+    let groups: Vec<&String> = spec
         .security_rules
         .iter()
-        .filter(|rule: &&SecurityRule| !rule.ipv6)
-        .filter_map(|rule| rule.remote.as_ref())
-        .flatten()
-        .flat_map(|net| {
-            let first = number(net.network());
-            (first..=number(net.broadcast())).filter_map(|n| address_of(n, net.addr()))
+        .filter_map(|rule| match &rule.remote {
+            Remote::Group(group) if !rule.ipv6 => Some(group),
+            _ => None,
         })
-        .map(|ip| ip.to_string())
         .collect();
+    let in_groups = |named: &[String]| groups.iter().any(|group| named.contains(group));
+    let ports: Vec<PortSpec> = cloud.specs(host, DocumentKind::Port).await;
+    let here = ports
+        .iter()
+        .filter(|port| port.network_id == spec.network_id && in_groups(&port.security_groups))
+        .flat_map(|port| port.fixed_ips.iter().map(|fixed| fixed.ip));
+    let neighbours: Vec<NeighbourSpec> = cloud.specs(host, DocumentKind::Neighbour).await;
+    let elsewhere = neighbours
+        .iter()
+        .filter(|port| port.network_id == spec.network_id && in_groups(&port.security_groups))
+        .flat_map(|port| port.ips.iter().copied());
+    let mut found: Vec<String> = here.chain(elsewhere).map(|ip| ip.to_string()).collect();
     found.sort();
+    found
+}
+
+/// Which documents the hosts have, in which version.
+async fn generations(cloud: &Cloud, hosts: &[Host]) -> BTreeSet<(String, String, u64)> {
+    let mut found = BTreeSet::new();
+    for host in hosts {
+        for kind in DocumentKind::ALL {
+            for document in cloud.documents(host, kind).await {
+                found.insert((host.name.clone(), document.id, document.generation));
+            }
+        }
+    }
     found
 }
 
@@ -51,7 +75,7 @@ async fn two_hosts_hear_of_each_others_ports_and_a_third_of_none(cloud: Cloud) {
         let mut wanted =
             [on_a.fixed_ips[0].1, on_b.fixed_ips[0].1].map(|ip| ip.to_string()).to_vec();
         wanted.sort();
-        assert_eq!(remotes(&ports[0]), wanted);
+        assert_eq!(remotes(&cloud, host, &ports[0]).await, wanted);
         let neighbours: Vec<NeighbourSpec> = cloud.specs(host, DocumentKind::Neighbour).await;
         assert_eq!(neighbours.len(), 1);
         assert_eq!(neighbours[0].port_id, other.id.to_string());
@@ -78,7 +102,53 @@ async fn the_last_port_takes_network_and_neighbours_with_it(cloud: Cloud) {
     }
     assert!(cloud.specs::<NeighbourSpec>(&b, DocumentKind::Neighbour).await.is_empty());
     let ports: Vec<PortSpec> = cloud.specs(&b, DocumentKind::Port).await;
-    assert_eq!(remotes(&ports[0]), [stays.fixed_ips[0].1.to_string()]);
+    assert_eq!(remotes(&cloud, &b, &ports[0]).await, [stays.fixed_ips[0].1.to_string()]);
+}
+
+async fn a_port_that_comes_or_goes_costs_one_document_for_each_host_of_its_network(cloud: Cloud) {
+    let (a, b) = (cloud.host("a", "l2").await, cloud.host("b", "l2").await);
+    let hosts = [a.clone(), b.clone(), cloud.host("c", "l2").await];
+    let (network, _) = cloud.network_with("10.0.0.0/24").await;
+    // All of them in the default group, whose rules are about its own members.
+    for _ in 0..2 {
+        cloud.boot(network, &a).await;
+        cloud.boot(network, &b).await;
+    }
+    let mut costs = Vec::new();
+    for _ in 0..2 {
+        let server = ServerId::random();
+        let nic = NicRequest { network: Some(network), ..NicRequest::default() };
+        let port = cloud.prepare(server, vec![nic], &[]).await.unwrap().remove(0);
+        let before = generations(&cloud, &hosts).await;
+        cloud.bind(port.id, &a).await.unwrap();
+        let bound = generations(&cloud, &hosts).await;
+        cloud.release(server).await;
+        let released = generations(&cloud, &hosts).await;
+        costs.push((bound.difference(&before).count(), released.difference(&bound).count()));
+        // More members, and the same cost.
+        for _ in 0..4 {
+            cloud.boot(network, &a).await;
+        }
+    }
+    assert_eq!(costs, [(2, 2), (2, 2)]);
+    for host in [&a, &b] {
+        let ports: Vec<PortSpec> = cloud.specs(host, DocumentKind::Port).await;
+        for port in &ports {
+            assert_eq!(remotes(&cloud, host, port).await.len(), 12, "everybody knows everybody");
+        }
+    }
+}
+
+async fn a_port_that_changes_its_groups_is_another_neighbour(cloud: Cloud) {
+    let (a, b) = (cloud.host("a", "l2").await, cloud.host("b", "l2").await);
+    let (network, _) = cloud.network_with("10.0.0.0/24").await;
+    let (_, leaves) = cloud.boot(network, &a).await;
+    let (_, stays) = cloud.boot(network, &b).await;
+    let path = format!("/v2.0/ports/{}", leaves.id);
+    let body = Some(json!({"port": {"security_groups": []}}));
+    assert_eq!(cloud.call("alice", "PUT", &path, body).await.0, 200);
+    let ports: Vec<PortSpec> = cloud.specs(&b, DocumentKind::Port).await;
+    assert_eq!(remotes(&cloud, &b, &ports[0]).await, [stays.fixed_ips[0].1.to_string()]);
 }
 
 async fn saying_the_same_again_changes_no_document(cloud: Cloud) {
@@ -142,7 +212,7 @@ async fn a_changed_rule_reaches_the_ports_of_its_group_and_no_others(cloud: Clou
     let spec = specs.iter().find(|spec| spec.port_id == inside.id.to_string()).unwrap();
     let opened = spec.security_rules.iter().find(|rule| rule.port_min == Some(22)).unwrap();
     assert_eq!(opened.protocol, Some(6));
-    assert_eq!(opened.remote.as_ref().unwrap()[0].to_string(), "192.0.2.0/24");
+    assert_eq!(opened.remote, Remote::Range("192.0.2.0/24".parse().unwrap()));
     let path = format!("/v2.0/security-group-rules/{}", id(&rule));
     assert_eq!(cloud.call("alice", "DELETE", &path, None).await.0, 204);
     let specs: Vec<PortSpec> = cloud.specs(&a, DocumentKind::Port).await;
@@ -278,8 +348,8 @@ async fn a_changed_port_is_news_for_its_neighbours(cloud: Cloud) {
     assert_eq!(neighbours[0].ips, ["10.0.0.77".parse::<std::net::IpAddr>().unwrap()]);
     assert_eq!(neighbours[0].allowed_address_pairs[0].0.to_string(), "10.0.0.200/32");
     let ports: Vec<PortSpec> = cloud.specs(&b, DocumentKind::Port).await;
-    let seen = remotes(&ports[0]);
-    assert!(seen.contains(&"10.0.0.77".into()) && seen.contains(&"10.0.0.200".into()));
+    let seen = remotes(&cloud, &b, &ports[0]).await;
+    assert!(seen.contains(&"10.0.0.77".into()), "{seen:?}");
     assert!(!seen.contains(&port.fixed_ips[0].1.to_string()), "{seen:?}");
 }
 async fn ports_bound_and_released_at_once_leave_every_host_with_the_whole_picture(cloud: Cloud) {
@@ -311,15 +381,11 @@ async fn ports_bound_and_released_at_once_leave_every_host_with_the_whole_pictur
         stay.iter().map(|(_, port)| port.fixed_ips[0].1.to_string()).collect();
     everybody.sort();
     for host in &hosts {
-        let mut here: Vec<String> = cloud
-            .specs::<PortSpec>(host, DocumentKind::Port)
-            .await
-            .into_iter()
-            .map(|spec| {
-                assert_eq!(remotes(&spec), everybody, "host {}", host.name);
-                spec.port_id
-            })
-            .collect();
+        let mut here = Vec::new();
+        for spec in cloud.specs::<PortSpec>(host, DocumentKind::Port).await {
+            assert_eq!(remotes(&cloud, host, &spec).await, everybody, "host {}", host.name);
+            here.push(spec.port_id);
+        }
         let mut there: Vec<String> = cloud
             .specs::<NeighbourSpec>(host, DocumentKind::Neighbour)
             .await

@@ -1,7 +1,7 @@
 //! What a rule says, which rules make sense, and how they become what a host enforces. Pure.
 
 use cloud_types::{Fault, ProjectId, SecurityGroupId, SecurityGroupRuleId, Timestamp};
-use host_protocol::{Direction, SecurityRule};
+use host_protocol::{Direction, Remote, SecurityRule};
 use ipnet::IpNet;
 use serde::Serialize;
 
@@ -285,30 +285,25 @@ impl RuleSpec {
         )
     }
 
-    /// The rule as a host enforces it; `members` are the addresses of the remote group, of both
-    /// families.
-    pub fn resolve(&self, members: &[IpNet]) -> SecurityRule {
-        let remote = if self.remote_group_id.is_some() {
-            let mut of_family: Vec<IpNet> =
-                members.iter().filter(|net| net.addr().is_ipv6() == self.ipv6).copied().collect();
-            of_family.sort();
-            of_family.dedup();
-            Some(of_family)
-        } else {
-            self.remote_ip_prefix.map(|net| vec![net.trunc()])
-        };
+    /// The rule as a host enforces it. Who is in a remote group the host knows from the documents
+    /// of the network's ports.
+    pub fn for_host(&self) -> SecurityRule {
         SecurityRule {
             direction: self.direction,
             ipv6: self.ipv6,
             protocol: self.number(),
             port_min: self.port_min,
             port_max: self.port_max,
-            remote,
+            remote: match (&self.remote_group_id, self.remote_ip_prefix) {
+                (Some(group), _) => Remote::Group(group.to_string()),
+                (None, Some(net)) => Remote::Range(net.trunc()),
+                (None, None) => Remote::Anyone,
+            },
         }
     }
 }
 
-/// Puts resolved rules into one order, so that the same rules make the same document.
+/// Puts a host's rules into one order, so that the same rules make the same document.
 pub fn in_order(mut rules: Vec<SecurityRule>) -> Vec<SecurityRule> {
     let key = |rule: &SecurityRule| {
         (
@@ -391,13 +386,16 @@ mod tests {
     }
 
     #[test]
-    fn a_remote_group_without_members_lets_nobody_in() {
+    fn a_host_hears_of_the_other_side_as_group_or_as_range() {
         let group = SecurityGroupId::random();
         let [four, six] = ingress_from(group);
-        assert_eq!(four.resolve(&[]).remote, Some(vec![]));
-        let members = ["10.0.0.5/32".parse().unwrap(), "fd00::5/128".parse().unwrap()];
-        assert_eq!(four.resolve(&members).remote.unwrap(), [members[0]]);
-        assert_eq!(six.resolve(&members).remote.unwrap(), [members[1]]);
+        assert_eq!(four.for_host().remote, Remote::Group(group.to_string()));
+        assert!(six.for_host().ipv6);
+        let open = RuleSpec { remote_group_id: None, ..four };
+        assert_eq!(open.for_host().remote, Remote::Anyone);
+        let net = Some("192.0.2.7/24".parse().unwrap());
+        let range = RuleSpec { remote_ip_prefix: net, ..open };
+        assert_eq!(range.for_host().remote, Remote::Range("192.0.2.0/24".parse().unwrap()));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use cloud_types::{Fault, NetworkId, PortId, ProjectId, SecurityGroupId, SecurityGroupRuleId};
+use cloud_types::{Fault, PortId, ProjectId, SecurityGroupId, SecurityGroupRuleId};
 use database::{DatabaseError, Row, Tx, Value, params};
 use host_protocol::Direction;
 
@@ -407,29 +407,6 @@ pub async fn bound_ports_in(
     let sql = format!(
         "SELECT DISTINCT p.id FROM ports p JOIN port_security_groups m ON m.port_id = p.id \
          WHERE p.bound_host IS NOT NULL AND m.group_id IN ({places}) ORDER BY p.id"
-    );
-    let rows = tx.query_dynamic(sql, conditions.values()).await?;
-    rows.iter().map(|row| row.parse("id")).collect()
-}
-
-/// Bound ports of the network that have a rule whose remote side is one of the groups.
-pub async fn bound_ports_watching(
-    tx: &mut Tx,
-    network: &NetworkId,
-    groups: &[SecurityGroupId],
-) -> Result<Vec<PortId>, DatabaseError> {
-    if groups.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut conditions = Conditions::default();
-    let network = conditions.bind(network);
-    let places = conditions.bind_all(groups.iter().map(Value::from));
-    let sql = format!(
-        "SELECT DISTINCT p.id FROM security_group_rules r \
-         JOIN port_security_groups m ON m.group_id = r.group_id \
-         JOIN ports p ON p.id = m.port_id \
-         WHERE r.remote_group_id IN ({places}) AND p.network_id = {network} \
-         AND p.bound_host IS NOT NULL ORDER BY p.id"
     );
     let rows = tx.query_dynamic(sql, conditions.values()).await?;
     rows.iter().map(|row| row.parse("id")).collect()

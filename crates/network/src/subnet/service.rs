@@ -186,7 +186,7 @@ impl Network {
                     for mut port in using {
                         port.fixed_ips.retain(|(subnet, _)| *subnet != id);
                         ports::update(tx, &mut port).await?;
-                        binding::publish(tx, &port, &[]).await?;
+                        binding::publish(tx, &port).await?;
                     }
                     binding::refresh_network(tx, &row.network_id).await
                 })
@@ -274,7 +274,7 @@ async fn add_automatic_addresses(tx: &mut Tx, subnet: &SubnetRow) -> Result<(), 
         allocate_exact(tx, subnet, ip, &to, port.fixed_ips.len()).await?;
         port.fixed_ips.push((subnet.id, ip));
         ports::update(tx, &mut port).await?;
-        binding::publish(tx, &port, &[]).await?;
+        binding::publish(tx, &port).await?;
     }
     Ok(())
 }

@@ -293,6 +293,7 @@ fn port() -> PortSpec {
         allowed_address_pairs: Vec::new(),
         port_security: true,
         admin_state_up: true,
+        security_groups: Vec::new(),
         security_rules: Vec::new(),
         hostname: "host".to_owned(),
         attachment: Attachment::Tap,

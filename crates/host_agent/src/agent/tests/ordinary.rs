@@ -138,6 +138,7 @@ async fn a_number_that_is_no_longer_used_is_confirmed() {
         mac: mac(),
         ips: Vec::new(),
         allowed_address_pairs: Vec::new(),
+        security_groups: Vec::new(),
         hostname: "other".to_owned(),
     };
     world.send(DocumentKind::Neighbour, "n", 1, 0, false, &neighbour(4));

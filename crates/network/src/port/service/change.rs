@@ -1,7 +1,5 @@
 //! Changing ports.
 
-use std::collections::BTreeSet;
-
 use cloud_types::{Fault, MacAddress, PortId, SecurityGroupId};
 use database::Tx;
 use serde_json::Value;
@@ -146,13 +144,7 @@ async fn apply(tx: &mut Tx, mut port: Port, change: PortChange) -> Result<Port, 
         return Ok(port);
     }
     store::update(tx, &mut port).await?;
-    let left: BTreeSet<SecurityGroupId> = before
-        .security_groups
-        .iter()
-        .filter(|group| !port.security_groups.contains(group))
-        .copied()
-        .collect();
-    binding::publish(tx, &port, &left.into_iter().collect::<Vec<_>>()).await?;
+    binding::publish(tx, &port).await?;
     journal(tx, "port", port.id, &port.project_id, Some(&before), Some(&port));
     Ok(port)
 }
