@@ -9,7 +9,7 @@ use host_protocol::{DesiredPower, ImageFormat};
 use network::{NicRequest, ServerOwner};
 use service_kit::quota::{self, UNLIMITED};
 use service_kit::{Ctx, Target};
-use storage::image::{BootImage, DiskFormat, ImageStatus};
+use storage::image::{BootImage, DiskFormat, ImageStatus, Images};
 use workflow_engine::Start;
 
 use super::super::model::{
@@ -236,6 +236,9 @@ impl Compute {
         store::begin_action(tx, id, "create").await?;
         let request_id = tx.origin().request_id.clone();
         store::begin_event(tx, id, &request_id, "server_create", 0, None).await?;
+        // The build that is accepted here must not fail because the image is deleted before a host
+        // has fetched it.
+        Images::hold(tx, &common.image.id, &id.to_string()).await?;
         let workflow = ServerCreate(self.core().clone());
         let start = Start {
             state: CreateState::new(id),
