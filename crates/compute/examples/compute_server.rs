@@ -198,7 +198,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                     service_kit::quota::register(tx, compute::QUOTA_DEFAULTS).await?;
                     service_kit::quota::register(tx, network::QUOTA_DEFAULTS).await?;
                     let token = hosts::create_join_token(tx, "zone-1", "c1", "l2-1").await?;
-                    hosts::enrol(tx, &token, &name).await
+                    hosts::enrol(tx, &token, &name, name.as_bytes()).await
                 })
             })
             .await?;

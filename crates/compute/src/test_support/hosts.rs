@@ -101,7 +101,7 @@ impl Cloud {
                 let (name, zone) = (wanted.clone(), zone.clone());
                 Box::pin(async move {
                     let token = hosts::create_join_token(tx, &zone, "c1", "l2-1").await?;
-                    hosts::enrol(tx, &token, &name).await
+                    hosts::enrol(tx, &token, &name, name.as_bytes()).await
                 })
             })
             .await;
