@@ -68,6 +68,7 @@ fn facts(name: &str) -> HostFacts {
         host_ip: "127.0.0.1".to_owned(),
         cpu_model: "simulated".to_owned(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        booted_at: None,
     }
 }
 

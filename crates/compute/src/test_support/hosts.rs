@@ -89,6 +89,7 @@ fn facts(name: &str) -> HostFacts {
         host_ip: "127.0.0.1".to_owned(),
         cpu_model: "test".to_owned(),
         agent_version: "0".to_owned(),
+        booted_at: None,
     }
 }
 
