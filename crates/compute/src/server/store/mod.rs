@@ -268,6 +268,24 @@ pub async fn forget_payload(tx: &mut Tx, id: ServerId) -> Result<(), DatabaseErr
     Ok(())
 }
 
+/// Servers on the host that were made with a NIC on the port.
+pub async fn with_nic(
+    tx: &mut Tx,
+    host: &HostId,
+    port: &str,
+) -> Result<Vec<ServerId>, DatabaseError> {
+    // Identifiers hold nothing that means something to LIKE, and stand in JSON between quotes.
+    let pattern = format!("%\"{port}\"%");
+    let rows = tx
+        .query(
+            "SELECT id FROM servers WHERE host_id = $1 AND deleted_at IS NULL AND fixed LIKE $2 \
+             ORDER BY id",
+            &params![host, pattern],
+        )
+        .await?;
+    rows.iter().map(|row| row.parse("id")).collect()
+}
+
 /// `$1, $2, …` for `ids`, from parameter `first` on.
 pub(super) fn placeholders(first: usize, count: usize) -> String {
     (first..first + count).map(|number| format!("${number}")).collect::<Vec<_>>().join(", ")
