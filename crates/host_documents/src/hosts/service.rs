@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cloud_types::{Fault, HostId};
+use cloud_types::{Fault, HostId, Timestamp};
 use database::{DatabaseError, JournalEntry, ObjectLock, Tx};
 use host_protocol::{DocumentKind, HostFacts, HostSpec};
 use rand::Rng;
@@ -49,6 +49,15 @@ pub async fn create_join_token(
         })),
     });
     Ok(text)
+}
+
+/// Forgets join tokens that ended before `before`, at most `limit`. Returns how many.
+pub async fn forget_tokens(
+    tx: &mut Tx,
+    before: Timestamp,
+    limit: u32,
+) -> Result<u64, DatabaseError> {
+    store::forget_tokens(tx, before, limit).await
 }
 
 fn hash(secret: impl AsRef<[u8]>) -> String {

@@ -80,6 +80,21 @@ pub async fn token(tx: &mut Tx, hash: &str) -> Result<Option<JoinToken>, Databas
     .transpose()
 }
 
+/// Forgets tokens that ended before `before`, at most `limit`.
+pub async fn forget_tokens(
+    tx: &mut Tx,
+    before: Timestamp,
+    limit: u32,
+) -> Result<u64, DatabaseError> {
+    tx.execute(
+        "DELETE FROM host_join_tokens WHERE token_hash IN (
+             SELECT token_hash FROM host_join_tokens WHERE expires_at < $1
+             ORDER BY expires_at, token_hash LIMIT $2)",
+        &params![before, limit],
+    )
+    .await
+}
+
 /// Uses the token up; 0 when somebody did so before.
 pub async fn use_token(
     tx: &mut Tx,

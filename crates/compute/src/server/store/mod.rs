@@ -2,6 +2,7 @@
 
 mod actions;
 mod listing;
+mod purge;
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -14,6 +15,7 @@ pub use actions::{
     begin_event, events_of, finish_action, finish_event,
 };
 pub use listing::{Deleted, ListQuery, SORT_KEYS, TagFilter, list};
+pub use purge::purge_deleted;
 
 use super::model::{DiskConfig, HostRef, LockedBy, Payload, Power, Server, State};
 
