@@ -68,6 +68,7 @@ fn facts(name: &str) -> HostFacts {
         host_ip: "127.0.0.1".to_owned(),
         cpu_model: "simulated".to_owned(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        booted_at: None,
     }
 }
 
@@ -198,7 +199,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                     service_kit::quota::register(tx, compute::QUOTA_DEFAULTS).await?;
                     service_kit::quota::register(tx, network::QUOTA_DEFAULTS).await?;
                     let token = hosts::create_join_token(tx, "zone-1", "c1", "l2-1").await?;
-                    hosts::enrol(tx, &token, &name).await
+                    hosts::enrol(tx, &token, &name, name.as_bytes()).await
                 })
             })
             .await?;

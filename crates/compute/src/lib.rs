@@ -28,6 +28,8 @@ pub mod wire;
 
 use std::sync::Arc;
 
+use cloud_types::{Fault, Timestamp};
+use database::Tx;
 use network::Network;
 use service_kit::{Kit, Routes, Service};
 use storage::Images;
@@ -81,6 +83,15 @@ impl Compute {
     /// Makes the workflows of servers known to a worker.
     pub fn register(&self, engine: &Engine) {
         server::register(&self.inner.core, engine);
+    }
+
+    /// Forgets servers that were deleted before `before`, at most `limit`: until then operators can
+    /// list and show them. Returns how many.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn purge_deleted(tx: &mut Tx, before: Timestamp, limit: u32) -> Result<u64, Fault> {
+        Ok(server::purge_deleted(tx, before, limit).await?)
     }
 
     pub(crate) fn kit(&self) -> &Kit {

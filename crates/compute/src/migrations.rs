@@ -5,7 +5,15 @@ use database::{Migration, MigrationSet};
 /// What the database layer applies at start.
 pub const MIGRATIONS: MigrationSet = MigrationSet {
     service: "compute",
-    migrations: &[Migration { number: 1, name: "servers, flavors, key pairs, claims", sql: FIRST }],
+    migrations: &[
+        Migration { number: 1, name: "servers, flavors, key pairs, claims", sql: FIRST },
+        Migration {
+            number: 2,
+            name: "deleted servers by age",
+            sql: "CREATE INDEX servers_deleted ON servers (deleted_at, id) \
+                  WHERE deleted_at IS NOT NULL",
+        },
+    ],
 };
 
 /// `servers_live_*` serve the lists of a project and of the whole cloud, newest first, over what

@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod config;
 pub mod gateway;
+pub mod housekeeping;
 pub mod init;
 pub mod layout;
 pub mod pki;

@@ -21,9 +21,9 @@ use workflow_engine::{Engine, EngineConfig};
 
 use crate::config::Config;
 use crate::gateway::{self, Connections, Gateway, ReportRouter};
-use crate::init;
 use crate::layout::Layout;
 use crate::pki::Authority;
+use crate::{housekeeping, init};
 
 /// Every migration, in the order of the crates' arrows.
 const MIGRATIONS: &[database::MigrationSet] = &[
@@ -217,6 +217,7 @@ pub async fn start(layout: &Layout, config: Config) -> Result<Running> {
         shutdown.clone(),
     ));
     tasks.spawn(wake_hosts(db.clone(), connections, shutdown.clone()));
+    tasks.spawn(housekeeping::run(db.clone(), shutdown.clone()));
     {
         let shutdown = shutdown.clone();
         tasks.spawn(async move { identity.run(shutdown).await });

@@ -25,6 +25,7 @@ pub mod link;
 pub mod links;
 pub mod open_vswitch;
 pub mod pool;
+mod private;
 pub mod qemu;
 pub mod responders;
 mod run;

@@ -26,6 +26,7 @@ use crate::link::enrol::{self, EnrolError};
 use crate::links::HostLinks;
 use crate::open_vswitch::OpenVswitch;
 use crate::pool::{DirectoryPool, PoolError};
+use crate::private;
 use crate::qemu::process::boot_id;
 use crate::qemu::{Qemu, QemuConfig, probe};
 use crate::responders::HostResponders;
@@ -132,7 +133,7 @@ pub async fn run(config: HostConfig, shutdown: Shutdown) -> Result<(), RunError>
         let what = what.display().to_string();
         move |error| RunError::Io(what, error)
     };
-    std::fs::create_dir_all(&config.state_dir).map_err(io(&config.state_dir))?;
+    private::passage(&config.state_dir).map_err(io(&config.state_dir))?;
     raise_file_limit();
     let identity = tokio::select! {
         identity = enrol::identity(&config) => identity?,
@@ -228,7 +229,9 @@ async fn accelerator(config: &HostConfig) -> Accelerator {
     let probed = probe::probe_kvm(&config.qemu).await;
     let name = probed.accelerator.as_str();
     tracing::info!(accelerator = name, reason = %probed.reason, "probed");
-    if let Err(error) = std::fs::write(&path, format!("{name} {boot}\n")) {
+    let written =
+        private::file(&path).and_then(|()| std::fs::write(&path, format!("{name} {boot}\n")));
+    if let Err(error) = written {
         tracing::warn!(path = %path.display(), %error, "the next start probes again");
     }
     probed.accelerator

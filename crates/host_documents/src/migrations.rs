@@ -90,5 +90,10 @@ CREATE UNIQUE INDEX host_documents_by_place ON host_documents (host_id, position
 CREATE INDEX host_documents_pending ON host_documents (host_id, position)
     WHERE position < 0",
         },
+        Migration {
+            number: 3,
+            name: "key_that_joined",
+            sql: "ALTER TABLE host_join_tokens ADD COLUMN used_key TEXT",
+        },
     ],
 };

@@ -36,10 +36,15 @@ pub async fn token(db: &Database) -> String {
 }
 
 pub async fn enrol(db: &Database, token: &str, name: &str) -> Result<Host, Fault> {
+    enrol_key(db, token, name, name.as_bytes()).await
+}
+
+pub async fn enrol_key(db: &Database, token: &str, name: &str, key: &[u8]) -> Result<Host, Fault> {
+    let key = key.to_owned();
     let (token, name) = (token.to_owned(), name.to_owned());
     transact(db, move |tx| {
-        let (token, name) = (token.clone(), name.clone());
-        Box::pin(async move { hosts::enrol(tx, &token, &name).await })
+        let (token, name, key) = (token.clone(), name.clone(), key.clone());
+        Box::pin(async move { hosts::enrol(tx, &token, &name, &key).await })
     })
     .await
 }

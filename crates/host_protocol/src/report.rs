@@ -153,6 +153,10 @@ pub struct HostFacts {
     pub cpu_model: String,
     /// The agent's version.
     pub agent_version: String,
+    /// When the machine was started, in seconds since the epoch; a fact that stays, unlike how long
+    /// it has run.
+    #[serde(default)]
+    pub booted_at: Option<i64>,
 }
 
 /// Facts of a port report.

@@ -25,6 +25,19 @@ impl Where {
         self.conditions.push(condition.replace("{}", &place));
     }
 
+    /// A condition without a parameter.
+    pub fn always(&mut self, condition: &'static str) {
+        self.conditions.push(condition.to_owned());
+    }
+
+    /// The clause, from ` WHERE` on; empty without conditions.
+    pub fn clause(self) -> (String, Vec<Value>) {
+        if self.conditions.is_empty() {
+            return (String::new(), self.params);
+        }
+        (format!(" WHERE {}", self.conditions.join(" AND ")), self.params)
+    }
+
     /// Upstream's comparisons of a text: `name`, `name__contains`, `name__startswith` and
     /// `name__endswith`, and the same ignoring case.
     pub fn text(&mut self, column: &'static str, key: &str, filters: &Filters) {
@@ -57,13 +70,9 @@ impl Where {
             self.params.push(marker.to_value());
             self.conditions.push(format!("{column} > ${}", self.params.len()));
         }
-        let condition = if self.conditions.is_empty() {
-            String::new()
-        } else {
-            format!(" WHERE {}", self.conditions.join(" AND "))
-        };
-        self.params.push(page.rows_and_one().to_value());
-        let place = self.params.len();
-        (format!("{condition} ORDER BY {column} LIMIT ${place}"), self.params)
+        let (condition, mut params) = self.clause();
+        params.push(page.rows_and_one().to_value());
+        let place = params.len();
+        (format!("{condition} ORDER BY {column} LIMIT ${place}"), params)
     }
 }

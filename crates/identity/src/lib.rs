@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use cloud_types::Fault;
 use database::{BoxFuture, DatabaseError, Origin, Tx};
-use service_kit::{Ctx, Kit, Routes, Service};
+use service_kit::{Ctx, Kit, Routes, Service, idempotency};
 use tokio_util::sync::CancellationToken;
 
 pub use bootstrap::{
@@ -136,7 +136,18 @@ impl Identity {
             + Sync
             + 'static,
     {
-        let (value, revocations) = self.kit.transact(ctx, closure).await?;
+        let (closure, asker) = (Arc::new(closure), ctx.clone());
+        let (value, revocations) = self
+            .kit
+            .transact(ctx, move |tx| {
+                let (closure, asker) = (closure.clone(), asker.clone());
+                Box::pin(async move {
+                    let (value, revocations) = closure(tx).await?;
+                    idempotency::remember(tx, &asker, &value).await?;
+                    Ok::<_, Fault>((value, revocations))
+                })
+            })
+            .await?;
         self.tokens.apply(&revocations);
         Ok(value)
     }

@@ -209,7 +209,7 @@ impl Cloud {
             let (name, l2_domain) = (name.clone(), l2_domain.clone());
             Box::pin(async move {
                 let token = hosts::create_join_token(tx, "zone-1", "cluster-1", &l2_domain).await?;
-                hosts::enrol(tx, &token, &name).await
+                hosts::enrol(tx, &token, &name, name.as_bytes()).await
             })
         })
         .await

@@ -11,7 +11,7 @@ use http::request::Parts;
 
 use crate::Service;
 use crate::fault::ApiFault;
-use crate::idempotency::Claim;
+use crate::idempotency::{Answering, Claim};
 use crate::microversion::Microversion;
 use crate::policy::{Policy, Target};
 use crate::token::Token;
@@ -37,6 +37,8 @@ pub struct Ctx {
     pub idempotency_key: Option<String>,
     /// The claim on that key which this request holds.
     pub claim: Option<Arc<Claim>>,
+    /// How the handler shows what is made; see [`Ctx::creating`].
+    pub(crate) answering: Option<Answering>,
     /// The rules in force when the request began.
     pub policy: Arc<Policy>,
 }
@@ -55,6 +57,7 @@ impl Ctx {
             source_ip: None,
             idempotency_key: None,
             claim: None,
+            answering: None,
             policy,
         }
     }

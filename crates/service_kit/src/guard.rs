@@ -131,6 +131,7 @@ async fn admit(
         source_ip: arrived.source_ip,
         idempotency_key: idempotency::key(request.headers())?,
         claim: None,
+        answering: None,
         policy: kit.policy.clone(),
     };
     if is_mutating(request.method())
@@ -144,10 +145,11 @@ async fn admit(
         };
         let (parts, stream) = request.into_parts();
         let bytes = body::read_body(stream, limit).await?;
-        let scope = idempotency::scope(token, &parts.method, parts.uri.path(), key);
-        let hash = idempotency::request_hash(parts.uri.query(), &bytes);
+        let uri = &parts.uri;
+        let asked =
+            idempotency::Request::new(token, &parts.method, uri.path(), uri.query(), key, &bytes);
         let lifetime = kit.config.idempotency_lifetime;
-        match idempotency::begin(&kit.db, &ctx.origin(), scope, hash, lifetime).await? {
+        match idempotency::begin(&kit.db, &ctx.origin(), asked, lifetime).await? {
             Begin::Run(claim) => ctx.claim = Some(Arc::new(claim)),
             Begin::Replay(response) => return Ok(Admitted::Answer(response)),
         }

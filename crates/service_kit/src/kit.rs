@@ -82,7 +82,9 @@ impl Kit {
 
     /// A transaction on behalf of a request. Use it for everything that a mutating request
     /// changes: when the request carries an `Idempotency-Key`, the key's claim is checked and
-    /// marked in the same transaction, so that the effect and the key commit together.
+    /// marked in the same transaction, so that the effect and the key commit together; and so is
+    /// the answer, where the handler has said how it shows what the closure returns
+    /// ([`Ctx::creating`]).
     ///
     /// # Errors
     /// Those of the closure and of the database; [`DatabaseError::Stale`] when another request
@@ -96,14 +98,16 @@ impl Kit {
         let Some(claim) = ctx.claim.clone() else {
             return self.db.transact(&ctx.origin(), closure).await;
         };
-        let closure = Arc::new(closure);
+        let (closure, asker) = (Arc::new(closure), ctx.clone());
         self.db
             .transact(&ctx.origin(), move |tx| {
                 let claim = claim.clone();
-                let closure = closure.clone();
+                let (closure, asker) = (closure.clone(), asker.clone());
                 Box::pin(async move {
                     idempotency::mark_effect(tx, &claim).await?;
-                    closure(tx).await
+                    let made = closure(tx).await?;
+                    idempotency::remember(tx, &asker, &made).await?;
+                    Ok(made)
                 })
             })
             .await

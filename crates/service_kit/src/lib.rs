@@ -41,6 +41,7 @@ pub use fault::{ApiFault, ApiResult};
 pub use filters::{Filters, encode as percent_encode};
 pub use guard::TOKEN_HEADER;
 pub use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+pub use idempotency::Created;
 pub use kit::{Kit, KitConfig};
 pub use metrics::Metrics;
 pub use microversion::{Microversion, MicroversionRange};

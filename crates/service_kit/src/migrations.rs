@@ -5,10 +5,11 @@ use database::{Migration, MigrationSet};
 /// The schema of quotas and idempotency keys.
 pub const MIGRATIONS: MigrationSet = MigrationSet {
     service: "service_kit",
-    migrations: &[Migration {
-        number: 1,
-        name: "quotas_and_idempotency_keys",
-        sql: "
+    migrations: &[
+        Migration {
+            number: 1,
+            name: "quotas_and_idempotency_keys",
+            sql: "
 CREATE TABLE quota_defaults (
     resource TEXT PRIMARY KEY,
     max_value BIGINT NOT NULL
@@ -39,5 +40,18 @@ CREATE TABLE idempotency_keys (
 );
 CREATE INDEX idempotency_keys_expiry ON idempotency_keys (expires_at);
 ",
-    }],
+        },
+        // Answers lay open before.
+        Migration {
+            number: 2,
+            name: "sealed_answers",
+            sql: "
+DELETE FROM idempotency_keys;
+ALTER TABLE idempotency_keys DROP COLUMN status;
+ALTER TABLE idempotency_keys DROP COLUMN headers;
+ALTER TABLE idempotency_keys DROP COLUMN body;
+ALTER TABLE idempotency_keys ADD COLUMN answer BYTEA;
+",
+        },
+    ],
 };

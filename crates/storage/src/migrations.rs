@@ -56,5 +56,17 @@ ALTER TABLE images ADD COLUMN file TEXT;
 -- Files that no row stands for any more; each is removed, then forgotten.
 CREATE TABLE image_leftovers (file TEXT PRIMARY KEY)",
         },
+        Migration {
+            number: 3,
+            name: "builds hold their image's file",
+            sql: "
+CREATE TABLE image_holds (
+    holder TEXT PRIMARY KEY,
+    image_id TEXT NOT NULL,
+    file TEXT NOT NULL
+);
+CREATE INDEX image_holds_by_image ON image_holds (image_id);
+CREATE INDEX image_holds_by_file ON image_holds (file)",
+        },
     ],
 };

@@ -6,8 +6,8 @@ use axum::extract::State;
 use cloud_types::{Fault, ProjectId};
 use serde_json::{Value, json};
 use service_kit::{
-    Access, ApiResult, Ctx, Filters, Json, Method, PageRequest, Path, Routes, Service, StatusCode,
-    StrictJson, Target, page,
+    Access, ApiResult, Created, Ctx, Filters, Json, Method, PageRequest, Path, Routes, Service,
+    StatusCode, StrictJson, Target, page,
 };
 
 use super::model::{self, Flavor};
@@ -195,10 +195,13 @@ async fn create(
     State(compute): State<Compute>,
     ctx: Ctx,
     StrictJson(body): StrictJson<Value>,
-) -> ApiResult<Json<Value>> {
+) -> ApiResult<Created> {
     let flavor = Flavor::read(body, ctx.microversion, compute.kit().clock.now())?;
-    let flavor = service::create(compute.kit(), &ctx, flavor).await?;
-    Ok(Json(json!({"flavor": view(&ctx, &flavor)})))
+    let viewer = ctx.clone();
+    let show = move |flavor: &Flavor| {
+        Created::with_status(StatusCode::OK, json!({"flavor": view(&viewer, flavor)}))
+    };
+    ctx.creating(show, async |ctx| service::create(compute.kit(), &ctx, flavor).await).await
 }
 
 async fn update(

@@ -238,8 +238,7 @@ async fn show(
     Ok(Json(json!({"hypervisor": shown})))
 }
 
-/// Until 2.87. The uptime of a machine is not among what hosts report, and Nova answers 400 for a
-/// driver that does not know it.
+/// Until 2.87.
 async fn uptime(
     State(compute): State<Compute>,
     ctx: Ctx,
@@ -251,15 +250,17 @@ async fn uptime(
     let overview =
         service::overview(compute.kit(), &ctx, "compute:hypervisors:list", false).await?;
     let (host, usage) = find(&overview, &id, &ctx)?;
-    let mut shown = model::hypervisor(host, *usage, compute.kit().clock.now(), ctx.microversion);
-    if !host.is_alive(compute.kit().clock.now()) {
+    let now = compute.kit().clock.now();
+    let mut shown = model::hypervisor(host, *usage, now, ctx.microversion);
+    let uptime = model::uptime(host, now).filter(|_| host.is_alive(now));
+    let Some(uptime) = uptime else {
         return Err(Fault::bad_request(format!(
             "Compute service of {} is unavailable at this time.",
             host.name
         ))
         .into());
-    }
-    shown["uptime"] = Value::Null;
+    };
+    shown["uptime"] = json!(uptime);
     Ok(Json(json!({"hypervisor": shown})))
 }
 

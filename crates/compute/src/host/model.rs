@@ -74,6 +74,29 @@ pub fn hypervisor(host: &Host, usage: Usage, now: Timestamp, version: Microversi
     })
 }
 
+/// How long the machine has run, as `uptime` begins its line: `" 10:00:00 up 93 days, 18:25"`. Who is
+/// logged in, and how busy it is, hosts do not say. `None` when the host has not reported.
+pub fn uptime(host: &Host, now: Timestamp) -> Option<String> {
+    Some(uptime_line(now.0 / 1_000_000, host.facts.as_ref()?.booted_at?))
+}
+
+/// From seconds since the epoch.
+fn uptime_line(seconds: i64, booted_at: i64) -> String {
+    let up = (seconds - booted_at).max(0);
+    let (minutes, hours, days) = (up / 60 % 60, up / 3600 % 24, up / 86_400);
+    let time = format!("{:02}:{:02}:{:02}", seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    let days = match days {
+        0 => String::new(),
+        1 => "1 day, ".to_owned(),
+        days => format!("{days} days, "),
+    };
+    let since = match hours {
+        0 => format!("{minutes} min"),
+        hours => format!("{hours:2}:{minutes:02}"),
+    };
+    format!(" {time} up {days}{since}")
+}
+
 /// A hypervisor in full.
 pub fn hypervisor_detail(
     host: &Host,
@@ -93,8 +116,7 @@ pub fn hypervisor_detail(
         "disabled_reason": disabled_reason(host),
     });
     if version.at_least(2, 88) {
-        // Uptime of the machine: the host does not say.
-        shown["uptime"] = Value::Null;
+        shown["uptime"] = uptime(host, now).map_or(Value::Null, Value::String);
         return shown;
     }
     for (key, value) in statistics_of(host, usage) {
@@ -282,6 +304,21 @@ mod tests {
         assert_eq!(version_number("7.2.22"), 7_002_022);
         assert_eq!(version_number("10.0"), 10_000_000);
         assert_eq!(version_number("none"), 0);
+    }
+
+    #[test]
+    fn uptime_reads_as_the_command_says_it() {
+        let now = 20_000 * 86_400 + 10 * 3600 + 5;
+        for (up, wanted) in [
+            (93 * 86_400 + 18 * 3600 + 25 * 60, " 10:00:05 up 93 days, 18:25"),
+            (86_400 + 2 * 3600 + 3 * 60, " 10:00:05 up 1 day,  2:03"),
+            (120, " 10:00:05 up 2 min"),
+            // A clock that was set back.
+            (-7, " 10:00:05 up 0 min"),
+        ] {
+            assert_eq!(uptime_line(now, now - up), wanted);
+        }
+        assert_eq!(uptime(&host("a", "z"), Timestamp(1)), None, "it has not said");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use axum::extract::State;
 use cloud_types::{Fault, UserId};
 use serde_json::{Map, Value, json};
 use service_kit::{
-    Access, Answer, ApiResult, Ctx, Filters, Json, Method, PageRequest, Path, Routes, Service,
+    Access, ApiResult, Created, Ctx, Filters, Json, Method, PageRequest, Path, Routes, Service,
     StatusCode, StrictJson, page,
 };
 
@@ -99,15 +99,18 @@ async fn create(
     State(compute): State<Compute>,
     ctx: Ctx,
     StrictJson(body): StrictJson<Value>,
-) -> ApiResult<Answer<Value>> {
+) -> ApiResult<Created> {
     let request = read_request(body, &ctx)?;
-    let (pair, private) = service::create(compute.kit(), &ctx, request).await?;
-    let mut shown = view(&ctx, &pair, Shape::Create);
-    if let Some(private) = private {
-        shown["private_key"] = json!(private);
-    }
     let status = if ctx.at_least(2, 2) { StatusCode::CREATED } else { StatusCode::OK };
-    Ok(Answer(status, json!({"keypair": shown})))
+    let viewer = ctx.clone();
+    let show = move |(pair, private): &(KeyPair, Option<String>)| {
+        let mut shown = view(&viewer, pair, Shape::Create);
+        if let Some(private) = private {
+            shown["private_key"] = json!(private);
+        }
+        Created::with_status(status, json!({"keypair": shown}))
+    };
+    ctx.creating(show, async |ctx| service::create(compute.kit(), &ctx, request).await).await
 }
 
 fn read_request(body: Value, ctx: &Ctx) -> Result<KeyPairRequest, Fault> {

@@ -55,42 +55,35 @@ pub async fn create(
         }
     };
     let name = request.name;
-    let pair = kit
-        .transact(ctx, move |tx| {
-            let (user, name, public) = (user.clone(), name.clone(), public.clone());
-            Box::pin(async move {
-                tx.lock(&[
-                    ObjectLock::new("keypairs", &user),
-                    ObjectLock::new("keypairs", "numbers"),
-                ])
+    kit.transact(ctx, move |tx| {
+        let (user, name) = (user.clone(), name.clone());
+        let (public, private) = (public.clone(), private.clone());
+        Box::pin(async move {
+            tx.lock(&[ObjectLock::new("keypairs", &user), ObjectLock::new("keypairs", "numbers")])
                 .await?;
-                let (held, highest) = store::count(tx, &user).await?;
-                if held >= MAX_PER_USER {
-                    return Err(Fault::forbidden(
-                        "Quota exceeded, too many key pairs. Delete one that is not used.",
-                    ));
-                }
-                let pair = KeyPair {
-                    user: user.clone(),
-                    name,
-                    number: highest + 1,
-                    kind: "ssh".to_owned(),
-                    fingerprint: public.fingerprint,
-                    public_key: public.line,
-                    created_at: tx.now(),
-                };
-                if !store::insert(tx, &pair).await? {
-                    return Err(Fault::conflict(format!(
-                        "Key pair '{}' already exists.",
-                        pair.name
-                    )));
-                }
-                journal(tx, "create", &pair);
-                Ok(pair)
-            })
+            let (held, highest) = store::count(tx, &user).await?;
+            if held >= MAX_PER_USER {
+                return Err(Fault::forbidden(
+                    "Quota exceeded, too many key pairs. Delete one that is not used.",
+                ));
+            }
+            let pair = KeyPair {
+                user: user.clone(),
+                name,
+                number: highest + 1,
+                kind: "ssh".to_owned(),
+                fingerprint: public.fingerprint,
+                public_key: public.line,
+                created_at: tx.now(),
+            };
+            if !store::insert(tx, &pair).await? {
+                return Err(Fault::conflict(format!("Key pair '{}' already exists.", pair.name)));
+            }
+            journal(tx, "create", &pair);
+            Ok((pair, private))
         })
-        .await?;
-    Ok((pair, private))
+    })
+    .await
 }
 
 fn journal(tx: &mut Tx, action: &'static str, pair: &KeyPair) {

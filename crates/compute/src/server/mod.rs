@@ -41,5 +41,5 @@ pub use model::{
     Command, CreateRequest, FlavorSnapshot, KeySnapshot, Power, Server, State, TaskState, VmState,
 };
 pub use service::{Detail, ServerList, Update};
-pub(crate) use store::by_host as servers_by_host;
+pub(crate) use store::{by_host as servers_by_host, purge_deleted};
 pub(crate) use workflow::{Core, register};

@@ -12,7 +12,7 @@ use workflow_engine::EventKey;
 
 use super::model::{Power, Server, ServerFault, VmState, settle};
 use super::store;
-use super::workflow::{facts, put_document};
+use super::workflow::{facts, put_document, refresh_document};
 use crate::Compute;
 use crate::host;
 
@@ -30,10 +30,25 @@ impl ReportSink for Compute {
                     Ok(workflow_engine::wake(tx, &EventKey::operation(&report.id)).await?)
                 }
                 DocumentKind::Host => Ok(host::store::know(tx, host).await?),
+                DocumentKind::Port if report.state == ReportState::Gone => {
+                    port_gone(tx, host, &report.id).await
+                }
                 DocumentKind::Network | DocumentKind::Port | DocumentKind::Neighbour => Ok(()),
             }
         })
     }
+}
+
+/// A port is gone from a host, where it may have been deleted under a server: that server's document
+/// is written again, without the NIC.
+async fn port_gone(tx: &mut Tx, host: &HostId, port: &str) -> Result<(), Fault> {
+    for id in store::with_nic(tx, host, port).await? {
+        let Some(server) = store::get_locked(tx, id).await? else { continue };
+        if server.host.as_ref().is_some_and(|placed| placed.id == *host) {
+            refresh_document(tx, &server).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn server_reported(tx: &mut Tx, host: &HostId, report: &Report) -> Result<(), Fault> {

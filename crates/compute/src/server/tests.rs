@@ -1,9 +1,13 @@
 //! Servers from request to guest and back, on simulated hosts.
 
+use std::time::Duration;
+
+use cloud_types::Fault;
 use host_protocol::PowerState;
 use serde_json::{Value, json};
 use service_kit::Method;
 
+use crate::Compute;
 use crate::test_support::{Behaviour, On, on_both, text};
 
 on_both! {
@@ -44,6 +48,61 @@ async fn a_server_boots_stops_starts_restarts_and_goes(on: On) {
     assert_eq!(cloud.leftovers().await, []);
     assert_eq!(cloud.claims().await, (0, Vec::new()));
     assert_eq!(cloud.ports().await, 0);
+}
+
+async fn a_deleted_server_is_forgotten_when_its_time_is_over_and_not_before(on: On) {
+    let cloud = on.cloud(1).await;
+    let (gone, stays) = (cloud.boot_settled("gone").await, cloud.boot_settled("stays").await);
+    let path = format!("/compute/v2.1/servers/{gone}");
+    cloud.call(Method::DELETE, &path, Value::Null, "member").await.expect(204);
+    cloud.settle().await;
+    let purge = async |old: bool| {
+        cloud
+            .transact(move |tx| {
+                Box::pin(async move {
+                    let hour = Duration::from_secs(3600);
+                    let before = if old { tx.now().after(hour) } else { tx.now().before(hour) };
+                    Compute::purge_deleted(tx, before, 100).await
+                })
+            })
+            .await
+    };
+    let deleted = "/compute/v2.1/servers?deleted=True&all_tenants=1";
+    let listed = async || {
+        let list = cloud.call(Method::GET, deleted, Value::Null, "admin").await.expect(200);
+        list["servers"].as_array().unwrap().len()
+    };
+    assert_eq!((purge(false).await, listed().await), (0, 1));
+    assert_eq!((purge(true).await, listed().await), (1, 0));
+    let left = cloud
+        .transact(move |tx| {
+            Box::pin(async move {
+                let rows = tx.query("SELECT server_id FROM server_actions", &[]).await?;
+                rows.iter().map(|row| Ok(row.text("server_id")?)).collect::<Result<Vec<_>, Fault>>()
+            })
+        })
+        .await;
+    assert_eq!(left, std::slice::from_ref(&stays));
+    assert_eq!(cloud.server(&stays).await["status"], "ACTIVE");
+}
+
+async fn a_server_whose_port_is_deleted_under_it_goes_on_and_starts_again_without(on: On) {
+    let cloud = on.cloud(1).await;
+    let id = cloud.boot_settled("web").await;
+    let ports = cloud.call(Method::GET, "/network/v2.0/ports", Value::Null, "member").await;
+    let port = text(&ports.expect(200)["ports"][0]["id"]);
+    let path = format!("/network/v2.0/ports/{port}");
+    cloud.call(Method::DELETE, &path, Value::Null, "member").await.expect(204);
+    cloud.settle().await;
+    let server = cloud.server(&id).await;
+    assert_eq!((&server["status"], &server["addresses"]), (&json!("ACTIVE"), &json!({})));
+    let documents = cloud.server_documents(&id).await;
+    assert_eq!(documents[0].1.spec["nics"], json!([]));
+    for (action, status) in [("os-stop", "SHUTOFF"), ("os-start", "ACTIVE")] {
+        cloud.act(&id, json!({action: null})).await.expect(202);
+        cloud.settle().await;
+        assert_eq!(cloud.server(&id).await["status"], status);
+    }
 }
 
 async fn every_action_is_recorded_with_its_request(on: On) {

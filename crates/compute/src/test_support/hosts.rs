@@ -89,6 +89,7 @@ fn facts(name: &str) -> HostFacts {
         host_ip: "127.0.0.1".to_owned(),
         cpu_model: "test".to_owned(),
         agent_version: "0".to_owned(),
+        booted_at: None,
     }
 }
 
@@ -101,7 +102,7 @@ impl Cloud {
                 let (name, zone) = (wanted.clone(), zone.clone());
                 Box::pin(async move {
                     let token = hosts::create_join_token(tx, &zone, "c1", "l2-1").await?;
-                    hosts::enrol(tx, &token, &name).await
+                    hosts::enrol(tx, &token, &name, name.as_bytes()).await
                 })
             })
             .await;

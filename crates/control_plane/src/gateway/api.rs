@@ -24,7 +24,7 @@ use super::images::may_read;
 use super::listener::PeerHost;
 use super::reports::ReportRouter;
 use super::stream::{self, Known};
-use crate::pki::Authority;
+use crate::pki::{Authority, HostRequest};
 
 /// Largest body of an enrolment.
 const ENROL_LIMIT_BYTES: usize = 32 * 1024;
@@ -92,21 +92,23 @@ async fn enrol(
     State(gateway): State<Gateway>,
     Json(request): Json<EnrolRequest>,
 ) -> GatewayResult<Json<EnrolResponse>> {
-    // The request is checked whole before the token is used up.
-    gateway.authority.sign_host(&request.csr, "check").map_err(|error| {
+    // The request is checked whole before the token is used up; its signature shows that who asks
+    // holds the key, which is what allows to ask again.
+    let wanted = HostRequest::read(&request.csr).map_err(|error| {
         Fault::bad_request(format!("The certificate signing request is not usable: {error}"))
     })?;
+    let key = wanted.public_key();
     let origin = Origin::system("host-enrolment");
     let (token, name) = (request.token.clone(), request.name.clone());
     let host = gateway
         .db
         .transact(&origin, move |tx| {
-            let (token, name) = (token.clone(), name.clone());
-            Box::pin(async move { hosts::enrol(tx, &token, &name).await })
+            let (token, name, key) = (token.clone(), name.clone(), key.clone());
+            Box::pin(async move { hosts::enrol(tx, &token, &name, &key).await })
         })
         .await?;
     let certificate =
-        gateway.authority.sign_host(&request.csr, &host.id.to_string()).map_err(|error| {
+        gateway.authority.sign_host(&wanted, &host.id.to_string()).map_err(|error| {
             tracing::error!(%error, "signing a host's certificate failed");
             Fault::internal(
                 "The host's certificate could not be signed; see the control plane's log.",

@@ -11,7 +11,7 @@ use host_protocol::{DocumentKind, Report};
 /// Hands each report to the service that owns its kind, inside the transaction that stores it.
 #[derive(Clone)]
 pub struct ReportRouter {
-    /// Servers, operations and hosts.
+    /// Servers, operations and hosts, and ports as far as servers have them.
     pub compute: Arc<dyn ReportSink>,
     /// Networks, ports and neighbours.
     pub network: Arc<dyn ReportSink>,
@@ -28,9 +28,14 @@ impl ReportSink for ReportRouter {
             DocumentKind::Server | DocumentKind::Operation | DocumentKind::Host => {
                 self.compute.reported(tx, host, report)
             }
-            DocumentKind::Network | DocumentKind::Port | DocumentKind::Neighbour => {
+            DocumentKind::Network | DocumentKind::Neighbour => {
                 self.network.reported(tx, host, report)
             }
+            // A server may have lost a NIC.
+            DocumentKind::Port => Box::pin(async move {
+                self.network.reported(tx, host, report).await?;
+                self.compute.reported(tx, host, report).await
+            }),
         }
     }
 }

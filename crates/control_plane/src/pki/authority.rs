@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
-    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData,
+    SanType, SerialNumber,
 };
 
 use super::files::{read_pem, write_private, write_public};
@@ -125,21 +126,36 @@ impl Authority {
         Ok(KeyPairPem { certificate: certificate.pem(), key: key.serialize_pem() })
     }
 
-    /// Signs a host's request. Only the public key is taken from it (its signature proves that
-    /// the host holds the private one); the name is the one that we say.
-    pub fn sign_host(&self, csr: &str, host_id: &str) -> Result<String, PkiError> {
-        if csr.len() > 8192 {
-            return Err(PkiError::invalid("certificate signing request", "longer than 8 KiB"));
-        }
-        let request = CertificateSigningRequestParams::from_pem(csr)
-            .map_err(|e| PkiError::invalid("certificate signing request", e))?;
+    /// Signs a host's request; the name is the one that we say.
+    pub fn sign_host(&self, request: &HostRequest, host_id: &str) -> Result<String, PkiError> {
         let mut params = base_params(host_id, HOST_VALIDITY_DAYS);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         let certificate = params
-            .signed_by(&request.public_key, &self.issuer)
+            .signed_by(&request.0.public_key, &self.issuer)
             .map_err(|e| PkiError::invalid("host certificate", e))?;
         Ok(certificate.pem())
+    }
+}
+
+/// A host's certificate signing request. Only the public key is taken from it; its signature has
+/// been checked, which proves that the host holds the private one.
+pub struct HostRequest(CertificateSigningRequestParams);
+
+impl HostRequest {
+    /// Reads a request in PEM.
+    pub fn read(csr: &str) -> Result<HostRequest, PkiError> {
+        if csr.len() > 8192 {
+            return Err(PkiError::invalid("certificate signing request", "longer than 8 KiB"));
+        }
+        CertificateSigningRequestParams::from_pem(csr)
+            .map(HostRequest)
+            .map_err(|e| PkiError::invalid("certificate signing request", e))
+    }
+
+    /// The public key (SubjectPublicKeyInfo, DER): the same in every request of one host.
+    pub fn public_key(&self) -> Vec<u8> {
+        self.0.public_key.subject_public_key_info()
     }
 }
 
@@ -173,6 +189,9 @@ fn base_params(common_name: &str, days: i64) -> CertificateParams {
 
 #[cfg(test)]
 mod tests {
+    use rcgen::CertificateSigningRequest;
+    use rustls_pki_types::CertificateSigningRequestDer;
+
     use super::*;
 
     #[test]
@@ -201,7 +220,7 @@ mod tests {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "another-host");
         let csr = params.serialize_request(&key).unwrap().pem().unwrap();
-        let certificate = authority.sign_host(&csr, "host-1").unwrap();
+        let certificate = authority.sign_host(&HostRequest::read(&csr).unwrap(), "host-1").unwrap();
         let (_, pem) = x509_parser::pem::parse_x509_pem(certificate.as_bytes()).unwrap();
         let parsed = pem.parse_x509().unwrap();
         let names: Vec<_> =
@@ -211,9 +230,35 @@ mod tests {
 
     #[test]
     fn rubbish_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let authority = Authority::open_or_create(dir.path(), "test").unwrap();
-        assert!(authority.sign_host("not a request", "host-1").is_err());
-        assert!(authority.sign_host(&"x".repeat(10_000), "host-1").is_err());
+        assert!(HostRequest::read("not a request").is_err());
+        assert!(HostRequest::read(&"x".repeat(10_000)).is_err());
+    }
+
+    #[test]
+    fn requests_of_one_key_are_known_by_it_and_a_borrowed_key_is_refused() {
+        let request = |key: &KeyPair, name: &str| {
+            let mut params = CertificateParams::default();
+            params.distinguished_name.push(DnType::CommonName, name);
+            params.serialize_request(key).unwrap()
+        };
+        let (key, other) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let read = |request: &CertificateSigningRequest| {
+            HostRequest::read(&request.pem().unwrap()).unwrap().public_key()
+        };
+        assert_eq!(read(&request(&key, "a")), read(&request(&key, "b")));
+        assert_ne!(read(&request(&key, "a")), read(&request(&other, "a")));
+        // Somebody else's public key with a signature of one's own.
+        let (mine, theirs) = (request(&key, "a"), request(&other, "a"));
+        let (mine, theirs) = (mine.der().as_ref(), theirs.der().as_ref());
+        let mut forged = theirs.to_vec();
+        let spki = |der: &[u8], key: &KeyPair| {
+            let wanted = key.public_key_raw();
+            der.windows(wanted.len()).position(|bytes| bytes == wanted).unwrap()
+        };
+        let (from, to) = (spki(mine, &key), spki(theirs, &other));
+        let length = key.public_key_raw().len();
+        forged[to..to + length].copy_from_slice(&mine[from..from + length]);
+        let forged = CertificateSigningRequestDer::from(forged);
+        assert!(CertificateSigningRequestParams::from_der(&forged).is_err());
     }
 }

@@ -9,5 +9,7 @@
 mod authority;
 mod files;
 
-pub use authority::{Authority, HOST_VALIDITY_DAYS, KeyPairPem, PkiError, SERVER_VALIDITY_DAYS};
+pub use authority::{
+    Authority, HOST_VALIDITY_DAYS, HostRequest, KeyPairPem, PkiError, SERVER_VALIDITY_DAYS,
+};
 pub use files::{read_pem, write_private, write_public};

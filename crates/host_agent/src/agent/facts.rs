@@ -1,7 +1,7 @@
 //! What the host says of itself, at start and when it changes, and the housekeeping of its image
 //! cache.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use host_protocol::{DocumentKind, HostFacts, ReportState};
@@ -38,6 +38,10 @@ pub(super) async fn run(shared: Arc<Shared>) {
     }
 }
 
+/// Looked up once: the kernel computes it from the clock, which may be set, and what has not changed
+/// should not be reported again.
+static BOOTED_AT: OnceLock<Option<i64>> = OnceLock::new();
+
 async fn report(shared: &Shared, space: PoolSpace) {
     let Some((id, wanted)) = lock(&shared.documents).host.clone() else {
         return;
@@ -56,6 +60,7 @@ async fn report(shared: &Shared, space: PoolSpace) {
         host_ip: config.host_ip.map(|ip| ip.to_string()).or_else(first_address).unwrap_or_default(),
         cpu_model: read("/proc/cpuinfo").as_deref().and_then(cpu_model).unwrap_or_default(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        booted_at: *BOOTED_AT.get_or_init(|| read("/proc/stat").as_deref().and_then(booted_at)),
     };
     shared.report(DocumentKind::Host, &id, &wanted, ReportState::Done, &facts, None).await;
 }
@@ -95,6 +100,10 @@ fn hostname() -> String {
     read("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
 }
 
+fn booted_at(stat: &str) -> Option<i64> {
+    stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
+}
+
 fn memory_mib(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
@@ -123,6 +132,7 @@ mod tests {
         let meminfo = "MemTotal:       24649132 kB\nMemFree:        1 kB\n";
         assert_eq!(memory_mib(meminfo), Some(24071));
         assert_eq!(memory_mib(""), None);
+        assert_eq!(booted_at("cpu 1 2\nbtime 1700000000\nprocesses 3\n"), Some(1_700_000_000));
         let cpuinfo = "processor\t: 0\nmodel name\t: A Processor: fast\n";
         assert_eq!(cpu_model(cpuinfo).as_deref(), Some("A Processor: fast"));
     }

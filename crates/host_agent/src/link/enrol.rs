@@ -18,6 +18,7 @@ use rcgen::{CertificateParams, DnType, KeyPair};
 use super::http;
 use super::{Backoff, LinkError};
 use crate::config::HostConfig;
+use crate::private;
 
 /// Who this host is.
 #[derive(Clone)]
@@ -51,7 +52,7 @@ pub enum EnrolError {
     Key(#[from] rcgen::Error),
     /// The control plane refused the token.
     #[error(
-        "joining failed: {0}. A token works once and for an hour or so; make a new one with `meridian host token`"
+        "joining failed: {0}. A token works for one machine, and for an hour or so; make a new one with `meridian host token`"
     )]
     Refused(LinkError),
 }
@@ -72,7 +73,7 @@ pub async fn identity(config: &HostConfig) -> Result<Identity, EnrolError> {
             directory.display()
         )));
     };
-    std::fs::create_dir_all(&directory).map_err(io_error(&directory))?;
+    private::directory(&directory).map_err(io_error(&directory))?;
     let key = key(&directory)?;
     let mut params = CertificateParams::new(Vec::<String>::new())?;
     params.distinguished_name.push(DnType::CommonName, join.name.clone());
@@ -128,8 +129,8 @@ fn read(directory: &Path) -> Result<Option<Identity>, EnrolError> {
     }))
 }
 
-/// The key of an earlier try, or a new one. The control plane may recognise it when an answer
-/// was lost.
+/// The key of an earlier try, or a new one. Where an answer was lost, the control plane knows the
+/// host by it and gives the certificate again.
 fn key(directory: &Path) -> Result<KeyPair, EnrolError> {
     let path = directory.join("host.key");
     if path.exists() {

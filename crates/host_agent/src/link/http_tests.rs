@@ -193,6 +193,8 @@ async fn a_token_is_traded_once_and_the_key_stays_here() {
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
+    let directory = std::fs::metadata(folder.path().join("state/identity")).unwrap();
+    assert_eq!(directory.permissions().mode() & 0o777, 0o700);
     // A restart needs no token.
     let mut config = config(folder.path(), &url, &region.authority, "used up");
     config.join = None;

@@ -33,6 +33,8 @@ use ovsdb::{Condition, Mutation, Mutator, Operation, Options, OvsDb, OvsdbError}
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
+use crate::private;
+
 /// How long a daemon may take to start or to end. Starting returns when it serves.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Longest path of a unix socket (`sockaddr_un`, without the final zero).
@@ -193,7 +195,7 @@ impl Daemons {
             return Err(DaemonError::PathTooLong(self.run_dir.clone()));
         }
         for directory in [&self.state_dir, &self.run_dir] {
-            std::fs::create_dir_all(directory)
+            private::directory(directory)
                 .map_err(|why| DaemonError::File { path: directory.clone(), why })?;
         }
         let mut started = Started::default();

@@ -22,6 +22,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension};
 
+use crate::private;
+
 pub use documents::{StoredDocument, Verdict, Welcomed};
 pub use memory::{OperationMemory, OperationOutcome, ServerMemory};
 pub use reports::Draft;
@@ -126,6 +128,8 @@ impl DocumentStore {
     }
 
     fn open_file(path: &Path) -> Result<Self> {
+        private::database(path)
+            .map_err(|source| StoreError::Io { path: path.to_owned(), source })?;
         let connection = Connection::open(path)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;

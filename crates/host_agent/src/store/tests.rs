@@ -163,6 +163,23 @@ async fn a_damaged_file_is_put_aside() {
 }
 
 #[tokio::test]
+async fn nobody_else_reads_the_store_not_even_one_that_lay_open() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("agent.db");
+    std::fs::write(&path, "").unwrap();
+    let open = std::fs::Permissions::from_mode(0o644);
+    std::fs::set_permissions(&path, open).unwrap();
+    let store = DocumentStore::open(&path).unwrap();
+    assert!(store.documents().await.unwrap().is_empty());
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{:?}", entry.file_name());
+    }
+}
+
+#[tokio::test]
 async fn slots_and_zones_are_shared_by_nobody() {
     let store = DocumentStore::in_memory().unwrap();
     assert_eq!(store.server_slot("a", 3, Some(1)).await.unwrap(), 1);

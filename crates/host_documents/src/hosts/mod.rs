@@ -15,7 +15,8 @@ mod store;
 pub use model::{ALIVE_SECONDS, Host, HostState, JOIN_TOKEN_HOURS};
 pub(crate) use service::set_facts;
 pub use service::{
-    connected, create_join_token, enrol, get, get_by_name, list, remove, seen, set_enabled,
+    connected, create_join_token, enrol, forget_tokens, get, get_by_name, list, remove, seen,
+    set_enabled,
 };
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cloud_types::{Fault, HostId};
+use cloud_types::{Fault, HostId, Timestamp};
 use database::{DatabaseError, JournalEntry, ObjectLock, Tx};
 use host_protocol::{DocumentKind, HostFacts, HostSpec};
 use rand::Rng;
@@ -34,6 +34,7 @@ pub async fn create_join_token(
         l2_domain: l2_domain.to_owned(),
         expires_at: tx.now().after(Duration::from_secs(JOIN_TOKEN_HOURS * 3600)),
         used_by: None,
+        used_key: None,
     };
     store::insert_token(tx, &hash(&text), &token).await?;
     tx.journal(JournalEntry {
@@ -50,17 +51,31 @@ pub async fn create_join_token(
     Ok(text)
 }
 
-fn hash(token: &str) -> String {
-    hex::encode(Sha256::digest(token.as_bytes()))
+/// Forgets join tokens that ended before `before`, at most `limit`. Returns how many.
+pub async fn forget_tokens(
+    tx: &mut Tx,
+    before: Timestamp,
+    limit: u32,
+) -> Result<u64, DatabaseError> {
+    store::forget_tokens(tx, before, limit).await
+}
+
+fn hash(secret: impl AsRef<[u8]>) -> String {
+    hex::encode(Sha256::digest(secret))
 }
 
 /// Takes a new host in: uses the token up, gives the host its number, and writes the documents
 /// by which it and its peers know of each other.
 ///
+/// The answer may get lost. Who holds the key that joined, and asks again while the token lives, is
+/// told of the same host again; the caller has checked that the key is held. `key` is the public
+/// key, in whatever form is always the same.
+///
 /// # Errors
-/// 400 for a name that cannot be one, 401 for a token that is unknown, used or expired (the
-/// three are not told apart), 409 for a name that is taken or a domain that is full.
-pub async fn enrol(tx: &mut Tx, token: &str, name: &str) -> Result<Host, Fault> {
+/// 400 for a name that cannot be one, 401 for a token that is unknown, used by another key or
+/// expired (the three are not told apart), 409 for a name that is taken, also by oneself, or a
+/// domain that is full.
+pub async fn enrol(tx: &mut Tx, token: &str, name: &str, key: &[u8]) -> Result<Host, Fault> {
     if !is_host_name(name) {
         return Err(Fault::bad_request(format!(
             "{:?} cannot be a host's name: use letters, digits, dots and dashes, at most 63.",
@@ -76,8 +91,22 @@ pub async fn enrol(tx: &mut Tx, token: &str, name: &str) -> Result<Host, Fault> 
     tx.lock(&[ObjectLock::new("host_join_token", &token_hash), ObjectLock::new("hosts", "all")])
         .await?;
     let known = store::token(tx, &token_hash).await?.ok_or_else(refused)?;
-    if known.used_by.is_some() || known.expires_at <= tx.now() {
+    if known.expires_at <= tx.now() {
         return Err(refused());
+    }
+    let key = hash(key);
+    if let Some(host) = known.used_by {
+        if known.used_key.as_ref() != Some(&key) {
+            return Err(refused());
+        }
+        let host = store::get(tx, &host).await?.ok_or_else(refused)?;
+        if host.name != name {
+            return Err(Fault::conflict(format!(
+                "This machine has joined as {} by this token. Ask again under that name.",
+                host.name
+            )));
+        }
+        return Ok(host);
     }
     if store::get_by_name(tx, name).await?.is_some() {
         return Err(Fault::conflict(format!(
@@ -105,7 +134,7 @@ pub async fn enrol(tx: &mut Tx, token: &str, name: &str) -> Result<Host, Fault> 
         updated_at: tx.now(),
         generation: 1,
     };
-    if store::use_token(tx, &token_hash, host.id).await? != 1 {
+    if store::use_token(tx, &token_hash, host.id, &key).await? != 1 {
         return Err(refused());
     }
     store::insert(tx, &host).await?;

@@ -44,7 +44,9 @@ pub struct JoinToken {
     pub cluster: String,
     pub l2_domain: String,
     pub expires_at: Timestamp,
-    pub used_by: Option<String>,
+    pub used_by: Option<HostId>,
+    /// SHA-256 of the public key that joined by it.
+    pub used_key: Option<String>,
 }
 
 pub async fn insert_token(tx: &mut Tx, hash: &str, token: &JoinToken) -> Result<(), DatabaseError> {
@@ -60,7 +62,7 @@ pub async fn insert_token(tx: &mut Tx, hash: &str, token: &JoinToken) -> Result<
 pub async fn token(tx: &mut Tx, hash: &str) -> Result<Option<JoinToken>, DatabaseError> {
     let row = tx
         .query_opt(
-            "SELECT zone, cluster, l2_domain, expires_at, used_by
+            "SELECT zone, cluster, l2_domain, expires_at, used_by, used_key
              FROM host_join_tokens WHERE token_hash = $1",
             &params![hash],
         )
@@ -71,17 +73,39 @@ pub async fn token(tx: &mut Tx, hash: &str) -> Result<Option<JoinToken>, Databas
             cluster: row.text("cluster")?,
             l2_domain: row.text("l2_domain")?,
             expires_at: row.timestamp("expires_at")?,
-            used_by: row.opt_text("used_by")?,
+            used_by: row.opt_parse("used_by")?,
+            used_key: row.opt_text("used_key")?,
         })
     })
     .transpose()
 }
 
-/// Uses the token up; 0 when somebody did so before.
-pub async fn use_token(tx: &mut Tx, hash: &str, host: HostId) -> Result<u64, DatabaseError> {
+/// Forgets tokens that ended before `before`, at most `limit`.
+pub async fn forget_tokens(
+    tx: &mut Tx,
+    before: Timestamp,
+    limit: u32,
+) -> Result<u64, DatabaseError> {
     tx.execute(
-        "UPDATE host_join_tokens SET used_by = $1 WHERE token_hash = $2 AND used_by IS NULL",
-        &params![host, hash],
+        "DELETE FROM host_join_tokens WHERE token_hash IN (
+             SELECT token_hash FROM host_join_tokens WHERE expires_at < $1
+             ORDER BY expires_at, token_hash LIMIT $2)",
+        &params![before, limit],
+    )
+    .await
+}
+
+/// Uses the token up; 0 when somebody did so before.
+pub async fn use_token(
+    tx: &mut Tx,
+    hash: &str,
+    host: HostId,
+    key: &str,
+) -> Result<u64, DatabaseError> {
+    tx.execute(
+        "UPDATE host_join_tokens SET used_by = $1, used_key = $3
+         WHERE token_hash = $2 AND used_by IS NULL",
+        &params![host, hash, key],
     )
     .await
 }

@@ -6,7 +6,7 @@ use host_protocol::{DocumentKind, HostSpec};
 
 use super::*;
 use crate::documents;
-use crate::test_support::{databases, enrol, host, token, transact};
+use crate::test_support::{databases, enrol, enrol_key, host, token, transact};
 
 #[tokio::test]
 async fn a_token_works_once() {
@@ -15,6 +15,23 @@ async fn a_token_works_once() {
         assert_eq!(enrol(&db, &token, "h1").await.unwrap().host_number, 1);
         assert_eq!(enrol(&db, &token, "h2").await.unwrap_err().status(), 401);
         assert_eq!(enrol(&db, "mj1-0000", "h2").await.unwrap_err().status(), 401);
+    }
+}
+
+#[tokio::test]
+async fn who_lost_the_answer_gets_it_again_and_nobody_else_does() {
+    for (_keep, db, clock) in databases().await {
+        let token = token(&db).await;
+        let first = enrol_key(&db, &token, "h1", b"key").await.unwrap();
+        assert_eq!(enrol_key(&db, &token, "h1", b"key").await.unwrap().id, first.id);
+        assert_eq!(enrol_key(&db, &token, "h2", b"key").await.unwrap_err().status(), 409);
+        assert_eq!(enrol_key(&db, &token, "h1", b"other").await.unwrap_err().status(), 401);
+        assert_eq!(
+            transact(&db, |tx| Box::pin(async move { Ok(list(tx).await?.len()) })).await.unwrap(),
+            1
+        );
+        clock.advance(Duration::from_secs(JOIN_TOKEN_HOURS * 3600));
+        assert_eq!(enrol_key(&db, &token, "h1", b"key").await.unwrap_err().status(), 401);
     }
 }
 

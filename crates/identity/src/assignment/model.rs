@@ -56,6 +56,24 @@ impl TargetKind {
     }
 }
 
+/// Which assignments are listed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wanted {
+    pub user: Option<String>,
+    pub group: Option<String>,
+    pub role: Option<String>,
+    pub project: Option<String>,
+    pub domain: Option<String>,
+    pub system: bool,
+    pub only_inherited: bool,
+    /// As they work out: groups as their members, roles as what they imply, and what is handed down
+    /// at the projects that get it.
+    pub effective: bool,
+    pub with_names: bool,
+    /// Only on this domain and its projects.
+    pub within: Option<String>,
+}
+
 /// A row of `identity_assignments`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Assignment {

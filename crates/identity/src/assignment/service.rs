@@ -7,8 +7,8 @@ use database::{JournalEntry, ObjectLock, Tx};
 use serde_json::{Value, json};
 use service_kit::{Ctx, Filters, Target};
 
-use super::model::{ActorKind, Assignment, SYSTEM, TargetKind, World, effective};
-use super::store;
+use super::model::{ActorKind, Assignment, SYSTEM, TargetKind, Wanted, World, effective};
+use super::store::{self, Names};
 use crate::role::model::Role;
 use crate::token::service::revoke;
 use crate::token::{Revocation, RevocationKind};
@@ -221,7 +221,7 @@ impl Identity {
         ctx: &Ctx,
         filters: Filters,
     ) -> Result<Vec<Value>, Fault> {
-        let wanted = Wanted::read(&filters)?;
+        let mut wanted = Wanted::read(&filters)?;
         let target = Target {
             project: wanted.project.as_ref().and_then(|id| id.parse().ok()),
             domain: ctx.token()?.domain.clone(),
@@ -230,23 +230,29 @@ impl Identity {
         ctx.authorise("identity:list_role_assignments", &target)?;
         let sees_all = ctx.may("identity:overseer", &Target::none());
         let own_domain = ctx.token()?.domain.as_ref().map(ToString::to_string);
+        wanted.within = own_domain.clone().filter(|_| !sees_all);
         let implied = self.implied();
         let shown = wanted.clone();
         let (rows, names) = self
             .look(move |tx| {
                 let (wanted, implied) = (wanted.clone(), implied.clone());
                 Box::pin(async move {
-                    let mut rows = store::all(tx).await?;
+                    let mut rows = store::list(tx, &wanted).await?;
                     if wanted.effective {
+                        let handed_down = rows.iter().any(|row| row.inherited);
                         let world = World {
-                            members: store::memberships(tx).await?,
-                            projects: store::projects(tx).await?,
+                            members: store::memberships(tx, wanted.user.as_deref()).await?,
+                            projects: match handed_down {
+                                true => store::projects(tx).await?,
+                                false => Vec::new(),
+                            },
                             implied,
                         };
                         rows = effective(&rows, &world);
+                        rows.retain(|row| wanted.matches(row));
                     }
-                    rows.retain(|row| wanted.matches(row));
-                    Ok::<_, Fault>((rows, store::names(tx).await?))
+                    let names = store::names(tx, &rows).await?;
+                    Ok::<_, Fault>((rows, names))
                 })
             })
             .await?;
@@ -295,20 +301,6 @@ fn no_assignment(role: Option<&Role>, wanted: &Assignment) -> Fault {
     ))
 }
 
-/// The filters of the list.
-#[derive(Clone, Debug, Default)]
-struct Wanted {
-    user: Option<String>,
-    group: Option<String>,
-    role: Option<String>,
-    project: Option<String>,
-    domain: Option<String>,
-    system: bool,
-    only_inherited: bool,
-    effective: bool,
-    with_names: bool,
-}
-
 impl Wanted {
     fn read(filters: &Filters) -> Result<Wanted, Fault> {
         let text = |key: &str| filters.get(key).map(str::to_owned);
@@ -323,6 +315,7 @@ impl Wanted {
             only_inherited: filters.has("scope.OS-INHERIT:inherited_to"),
             effective: flag("effective")?,
             with_names: flag("include_names")?,
+            within: None,
         };
         let scopes = [wanted.project.is_some(), wanted.domain.is_some(), wanted.system];
         if scopes.iter().filter(|set| **set).count() > 1 {
@@ -341,6 +334,7 @@ impl Wanted {
         Ok(wanted)
     }
 
+    /// Whether an assignment in effect is wanted; what is granted is chosen by the database.
     fn matches(&self, row: &Assignment) -> bool {
         let actor = |wanted: &Option<String>, kind: ActorKind| {
             wanted.as_ref().is_none_or(|id| row.actor_kind == kind && row.actor_id == *id)
@@ -357,8 +351,6 @@ impl Wanted {
             && (!self.only_inherited || row.inherited)
     }
 }
-
-type Names = BTreeMap<(String, String), (String, Option<String>)>;
 
 fn add_names(view: &mut Value, row: &Assignment, names: &Names) {
     let name = |kind: &str, id: &str| names.get(&(kind.to_owned(), id.to_owned()));

@@ -1,11 +1,12 @@
 //! The SQL of `identity_assignments`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use database::{DatabaseError, Row, Tx, params};
+use database::{DatabaseError, Row, ToValue, Tx, Value, params};
 use service_kit::PageRequest;
 
-use super::model::{ActorKind, Assignment, TargetKind};
+use super::model::{ActorKind, Assignment, TargetKind, Wanted};
+use crate::filter::Where;
 
 fn assignment_of(row: &Row) -> Result<Option<Assignment>, DatabaseError> {
     let actor = ActorKind::parse(&row.text("actor_kind")?);
@@ -32,15 +33,65 @@ fn collect(rows: &[Row]) -> Result<Vec<Assignment>, DatabaseError> {
     Ok(assignments)
 }
 
-pub(crate) async fn all(tx: &mut Tx) -> Result<Vec<Assignment>, DatabaseError> {
-    let rows = tx
-        .query(
-            "SELECT * FROM identity_assignments
-             ORDER BY actor_kind, actor_id, target_kind, target_id, role_id",
-            &[],
-        )
-        .await?;
-    collect(&rows)
+/// The assignments that are wanted; of those in effect, the ones that they may follow from.
+pub(crate) async fn list(tx: &mut Tx, wanted: &Wanted) -> Result<Vec<Assignment>, DatabaseError> {
+    let mut condition = Where::default();
+    if wanted.effective {
+        may_lead_to(&mut condition, wanted);
+    } else {
+        exactly(&mut condition, wanted);
+    }
+    let (clause, params) = condition.clause();
+    let sql = format!(
+        "SELECT * FROM identity_assignments{clause}
+         ORDER BY actor_kind, actor_id, target_kind, target_id, role_id"
+    );
+    collect(&tx.query_dynamic(sql, &params).await?)
+}
+
+fn exactly(condition: &mut Where, wanted: &Wanted) {
+    for (column, value) in [
+        ("actor_kind = 'user' AND actor_id = {}", &wanted.user),
+        ("actor_kind = 'group' AND actor_id = {}", &wanted.group),
+        ("role_id = {}", &wanted.role),
+        ("target_kind = 'project' AND target_id = {}", &wanted.project),
+        ("target_kind = 'domain' AND target_id = {}", &wanted.domain),
+        (
+            "((target_kind = 'domain' AND target_id = {}) OR (target_kind = 'project' AND \
+             target_id IN (SELECT id FROM identity_projects WHERE domain_id = {})))",
+            &wanted.within,
+        ),
+    ] {
+        if let Some(value) = value {
+            condition.with(column, value);
+        }
+    }
+    if wanted.system {
+        condition.always("target_kind = 'system'");
+    }
+    if wanted.only_inherited {
+        condition.always("inherited = 1");
+    }
+}
+
+/// A role may follow from another, hence no condition on it; what is handed down ends at projects.
+fn may_lead_to(condition: &mut Where, wanted: &Wanted) {
+    for (column, value) in [
+        (
+            "((actor_kind = 'user' AND actor_id = {}) OR (actor_kind = 'group' AND actor_id IN \
+             (SELECT group_id FROM identity_group_members WHERE user_id = {})))",
+            &wanted.user,
+        ),
+        ("(inherited = 1 OR (target_kind = 'project' AND target_id = {}))", &wanted.project),
+        ("inherited = 0 AND target_kind = 'domain' AND target_id = {}", &wanted.domain),
+    ] {
+        if let Some(value) = value {
+            condition.with(column, value);
+        }
+    }
+    if wanted.system {
+        condition.always("inherited = 0 AND target_kind = 'system'");
+    }
 }
 
 /// What one actor has on one target.
@@ -105,44 +156,62 @@ pub(crate) async fn remove(tx: &mut Tx, unwanted: &Assignment) -> Result<bool, D
     Ok(removed == 1)
 }
 
-/// The members of every group.
+/// The members of every group; of one user, the groups that it is in.
 pub(crate) async fn memberships(
     tx: &mut Tx,
+    user: Option<&str>,
 ) -> Result<BTreeMap<String, Vec<String>>, DatabaseError> {
-    let rows = tx
-        .query(
-            "SELECT group_id, user_id FROM identity_group_members ORDER BY group_id, user_id",
-            &[],
-        )
-        .await?;
+    let mut condition = Where::default();
+    if let Some(user) = user {
+        condition.equal("user_id", user);
+    }
+    let (clause, params) = condition.clause();
+    let sql = format!(
+        "SELECT group_id, user_id FROM identity_group_members{clause} ORDER BY group_id, user_id"
+    );
     let mut members: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for row in rows {
+    for row in tx.query_dynamic(sql, &params).await? {
         members.entry(row.text("group_id")?).or_default().push(row.text("user_id")?);
     }
     Ok(members)
 }
 
-/// Names of users, groups, projects, domains and roles by kind and id, with the domain of those
-/// that are in one.
-pub(crate) async fn names(
-    tx: &mut Tx,
-) -> Result<BTreeMap<(String, String), (String, Option<String>)>, DatabaseError> {
-    let rows = tx
-        .query(
-            "SELECT 'user' AS kind, id, name, domain_id FROM identity_users
-             UNION ALL SELECT 'group', id, name, domain_id FROM identity_groups
-             UNION ALL SELECT 'project', id, name, domain_id FROM identity_projects
-             UNION ALL SELECT 'domain', id, name, NULL FROM identity_domains
-             UNION ALL SELECT 'role', id, name, NULL FROM identity_roles",
-            &[],
-        )
-        .await?;
-    rows.iter()
-        .map(|row| {
-            let key = (row.text("kind")?, row.text("id")?);
-            Ok((key, (row.text("name")?, row.opt_text("domain_id")?)))
-        })
-        .collect()
+/// Names by kind and id, with the domain of those that are in one.
+pub(crate) type Names = BTreeMap<(String, String), (String, Option<String>)>;
+
+/// The names of what these assignments are about, and of the domains that it is in.
+pub(crate) async fn names(tx: &mut Tx, rows: &[Assignment]) -> Result<Names, DatabaseError> {
+    let mut wanted: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for row in rows {
+        wanted.entry(row.actor_kind.as_str()).or_default().insert(row.actor_id.clone());
+        wanted.entry(row.target_kind.as_str()).or_default().insert(row.target_id.clone());
+        wanted.entry("role").or_default().insert(row.role_id.to_string());
+    }
+    let mut names = Names::new();
+    // Domains last: the others say which.
+    for (kind, table, domain) in [
+        ("user", "identity_users", "domain_id"),
+        ("group", "identity_groups", "domain_id"),
+        ("project", "identity_projects", "domain_id"),
+        ("role", "identity_roles", "NULL"),
+        ("domain", "identity_domains", "NULL"),
+    ] {
+        let ids: Vec<String> = wanted.remove(kind).unwrap_or_default().into_iter().collect();
+        for chunk in ids.chunks(500) {
+            let places: Vec<String> = (1..=chunk.len()).map(|n| format!("${n}")).collect();
+            let sql = format!(
+                "SELECT id, name, {domain} AS domain_id FROM {table} WHERE id IN ({})",
+                places.join(", ")
+            );
+            let params: Vec<Value> = chunk.iter().map(ToValue::to_value).collect();
+            for row in tx.query_dynamic(sql, &params).await? {
+                let domain = row.opt_text("domain_id")?;
+                wanted.entry("domain").or_default().extend(domain.clone());
+                names.insert((kind.to_owned(), row.text("id")?), (row.text("name")?, domain));
+            }
+        }
+    }
+    Ok(names)
 }
 
 /// All projects, for expanding.

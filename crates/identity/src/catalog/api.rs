@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Response};
 use cloud_types::Fault;
 use serde_json::{Value, json};
 use service_kit::{
-    Access, Answer, ApiResult, Ctx, Filters, Json, Method, Path, Routes, Service, StatusCode,
+    Access, ApiResult, Created, Ctx, Filters, Json, Method, Path, Routes, Service, StatusCode,
     StrictJson,
 };
 use uuid::Uuid;
@@ -92,8 +92,10 @@ async fn delete<T: Entry>(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn created<T: Entry>(ctx: &Ctx, entry: &T) -> Response {
-    Answer(StatusCode::CREATED, shown(ctx, entry)).into_response()
+async fn add<T: Entry>(identity: Identity, ctx: Ctx, entry: T) -> ApiResult<Created> {
+    let viewer = ctx.clone();
+    let show = move |entry: &T| Created::new(shown(&viewer, entry));
+    ctx.creating(show, async |ctx| identity.add_entry(&ctx, entry).await).await
 }
 
 fn new_id() -> String {
@@ -124,9 +126,8 @@ async fn create_region(
     State(identity): State<Identity>,
     ctx: Ctx,
     StrictJson(body): StrictJson<Value>,
-) -> ApiResult<Response> {
-    let region = identity.add_entry(&ctx, read_region(body, None)?).await?;
-    Ok(created(&ctx, &region))
+) -> ApiResult<Created> {
+    add(identity, ctx, read_region(body, None)?).await
 }
 
 async fn put_region(
@@ -134,9 +135,8 @@ async fn put_region(
     ctx: Ctx,
     Path(id): Path<String>,
     StrictJson(body): StrictJson<Value>,
-) -> ApiResult<Response> {
-    let region = identity.add_entry(&ctx, read_region(body, Some(id))?).await?;
-    Ok(created(&ctx, &region))
+) -> ApiResult<Created> {
+    add(identity, ctx, read_region(body, Some(id))?).await
 }
 
 async fn update_region(
@@ -165,7 +165,7 @@ async fn create_service(
     State(identity): State<Identity>,
     ctx: Ctx,
     StrictJson(body): StrictJson<Value>,
-) -> ApiResult<Response> {
+) -> ApiResult<Created> {
     let mut fields = Fields::below("service", body)?;
     let service = CatalogService {
         id: new_id(),
@@ -176,8 +176,7 @@ async fn create_service(
     };
     fields.ignore(&["id", "links"]);
     fields.finish()?;
-    let service = identity.add_entry(&ctx, service).await?;
-    Ok(created(&ctx, &service))
+    add(identity, ctx, service).await
 }
 
 async fn update_service(
@@ -230,7 +229,7 @@ async fn create_endpoint(
     State(identity): State<Identity>,
     ctx: Ctx,
     StrictJson(body): StrictJson<Value>,
-) -> ApiResult<Response> {
+) -> ApiResult<Created> {
     let mut fields = Fields::below("endpoint", body)?;
     let endpoint = Endpoint {
         id: new_id(),
@@ -243,8 +242,7 @@ async fn create_endpoint(
     fields.ignore(&["id", "links", "name"]);
     fields.finish()?;
     check_interface(&endpoint.interface)?;
-    let endpoint = identity.add_entry(&ctx, endpoint).await?;
-    Ok(created(&ctx, &endpoint))
+    add(identity, ctx, endpoint).await
 }
 
 async fn update_endpoint(

@@ -1,11 +1,12 @@
 //! `/v3/domains`.
 
+use super::model::Domain;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use cloud_types::{DomainId, Fault};
 use serde_json::{Value, json};
 use service_kit::{
-    Access, Answer, ApiResult, Ctx, Filters, Json, Method, Path, Routes, Service, StatusCode,
+    Access, ApiResult, Created, Ctx, Filters, Json, Method, Path, Routes, Service, StatusCode,
     StrictJson,
 };
 
@@ -64,10 +65,11 @@ async fn create(
     State(identity): State<Identity>,
     ctx: Ctx,
     StrictJson(body): StrictJson<Value>,
-) -> ApiResult<Response> {
+) -> ApiResult<Created> {
     let (change, id) = read(body, true)?;
-    let domain = identity.create_domain(&ctx, change, id).await?;
-    Ok(Answer(StatusCode::CREATED, json!({"domain": domain.view(&ctx)})).into_response())
+    let viewer = ctx.clone();
+    let show = move |domain: &Domain| Created::new(json!({"domain": domain.view(&viewer)}));
+    ctx.creating(show, async |ctx| identity.create_domain(&ctx, change, id).await).await
 }
 
 async fn update(

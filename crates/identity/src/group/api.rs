@@ -1,11 +1,12 @@
 //! `/v3/groups`.
 
+use super::model::Group;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use cloud_types::DomainId;
 use serde_json::{Value, json};
 use service_kit::{
-    Access, Answer, ApiResult, Ctx, Filters, Json, Method, Path, Routes, Service, StatusCode,
+    Access, ApiResult, Created, Ctx, Filters, Json, Method, Path, Routes, Service, StatusCode,
     StrictJson,
 };
 
@@ -52,7 +53,7 @@ async fn create(
     State(identity): State<Identity>,
     ctx: Ctx,
     StrictJson(body): StrictJson<Value>,
-) -> ApiResult<Response> {
+) -> ApiResult<Created> {
     let mut fields = Fields::below("group", body)?;
     let name = fields.required_name("name", NAME_SHORT)?;
     let domain = match fields.id::<DomainId>("domain_id")? {
@@ -61,8 +62,10 @@ async fn create(
     };
     let description = fields.description()?.unwrap_or_default();
     fields.finish()?;
-    let group = identity.create_group(&ctx, name, description, domain).await?;
-    Ok(Answer(StatusCode::CREATED, json!({"group": group.view(&ctx)})).into_response())
+    let viewer = ctx.clone();
+    let show = move |group: &Group| Created::new(json!({"group": group.view(&viewer)}));
+    ctx.creating(show, async |ctx| identity.create_group(&ctx, name, description, domain).await)
+        .await
 }
 
 async fn update(

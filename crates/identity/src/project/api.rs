@@ -1,11 +1,12 @@
 //! `/v3/projects`.
 
+use super::model::Project;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use cloud_types::Fault;
 use serde_json::{Value, json};
 use service_kit::{
-    Access, Answer, ApiResult, Ctx, Filters, Json, Method, Path, Routes, Service, StatusCode,
+    Access, ApiResult, Created, Ctx, Filters, Json, Method, Path, Routes, Service, StatusCode,
     StrictJson,
 };
 
@@ -94,9 +95,11 @@ async fn create(
     State(identity): State<Identity>,
     ctx: Ctx,
     StrictJson(body): StrictJson<Value>,
-) -> ApiResult<Response> {
-    let project = identity.create_project(&ctx, read(body, true)?).await?;
-    Ok(Answer(StatusCode::CREATED, json!({"project": project.view(&ctx)})).into_response())
+) -> ApiResult<Created> {
+    let wish = read(body, true)?;
+    let viewer = ctx.clone();
+    let show = move |project: &Project| Created::new(json!({"project": project.view(&viewer)}));
+    ctx.creating(show, async |ctx| identity.create_project(&ctx, wish).await).await
 }
 
 async fn update(

@@ -5,8 +5,8 @@ use axum::response::{IntoResponse, Response};
 use cloud_types::{Fault, RoleId};
 use serde_json::{Value, json};
 use service_kit::{
-    Access, Answer, ApiResult, Ctx, Filters, Json, Method, Path, Routes, Service, StatusCode,
-    StrictJson,
+    Access, Answer, ApiResult, Created, Ctx, Filters, Json, Method, Path, Routes, Service,
+    StatusCode, StrictJson,
 };
 
 use super::model::Role;
@@ -72,10 +72,14 @@ async fn create(
     State(identity): State<Identity>,
     ctx: Ctx,
     StrictJson(body): StrictJson<Value>,
-) -> ApiResult<Response> {
+) -> ApiResult<Created> {
     let (name, description) = read(body, true)?;
-    let role = identity.create_role(&ctx, name.unwrap_or_default(), description).await?;
-    Ok(Answer(StatusCode::CREATED, json!({"role": role.view(&ctx)})).into_response())
+    let viewer = ctx.clone();
+    let show = move |role: &Role| Created::new(json!({"role": role.view(&viewer)}));
+    ctx.creating(show, async |ctx| {
+        identity.create_role(&ctx, name.unwrap_or_default(), description).await
+    })
+    .await
 }
 
 async fn update(

@@ -5,6 +5,7 @@ use super::*;
 on_both!(
     grants_give_and_taking_them_away_ends_tokens_for_that_scope_only,
     assignments_are_listed_with_names_and_in_effect,
+    each_filter_of_assignments_chooses_exactly_what_it_names,
     groups_carry_roles_and_leaving_one_ends_tokens,
     a_domain_manager_runs_that_domain_and_sees_no_other,
     roles_imply_and_deleting_one_takes_it_from_tokens,
@@ -62,6 +63,61 @@ async fn assignments_are_listed_with_names_and_in_effect(cloud: Cloud) {
     assert_eq!(system[0]["scope"], json!({"system": {"all": true}}));
     let demo = cloud.demo().await;
     cloud.get(&demo, "/v3/role_assignments").await.expect(403);
+}
+
+async fn each_filter_of_assignments_chooses_exactly_what_it_names(cloud: Cloud) {
+    let admin = cloud.admin().await;
+    let (user, project) = cloud.made.demo.clone().unwrap();
+    let body = json!({"group": {"name": "crew"}});
+    let group = cloud.call(&admin, "POST", "/v3/groups", body).await.expect(201);
+    let group = group.body["group"]["id"].as_str().unwrap().to_owned();
+    let role = cloud.role(&admin, "manager").await;
+    cloud
+        .call(&admin, "PUT", &format!("/v3/groups/{group}/users/{user}"), Value::Null)
+        .await
+        .expect(204);
+    for grant in [
+        format!("/v3/projects/{project}/groups/{group}/roles/{role}"),
+        format!("/v3/domains/default/users/{user}/roles/{role}"),
+        format!("/v3/OS-INHERIT/domains/default/groups/{group}/roles/{role}/inherited_to_projects"),
+    ] {
+        cloud.call(&admin, "PUT", &grant, Value::Null).await.expect(204);
+    }
+    let list = async |query: &str| {
+        let path = format!("/v3/role_assignments{query}");
+        let answer = cloud.get(&admin, &path).await.expect(200);
+        answer.body["role_assignments"].as_array().unwrap().clone()
+    };
+    let inherited = "/scope/OS-INHERIT:inherited_to";
+    for effective in ["", "&effective"] {
+        let all = list(&format!("?x=y{effective}")).await;
+        for (filter, value, pointer) in [
+            ("user.id", user.to_string(), "/user/id"),
+            ("group.id", group.clone(), "/group/id"),
+            ("role.id", role.clone(), "/role/id"),
+            ("scope.project.id", project.to_string(), "/scope/project/id"),
+            ("scope.domain.id", "default".to_owned(), "/scope/domain/id"),
+            ("scope.system", String::new(), "/scope/system"),
+            ("scope.OS-INHERIT:inherited_to", "projects".to_owned(), inherited),
+        ] {
+            if !effective.is_empty()
+                && ["group.id", "scope.OS-INHERIT:inherited_to"].contains(&filter)
+            {
+                continue;
+            }
+            let fits = |row: &&Value| match row.pointer(pointer) {
+                Some(found) => found == &json!(value) || filter == "scope.system",
+                None => false,
+            };
+            let wanted: Vec<Value> = all.iter().filter(fits).cloned().collect();
+            assert!(
+                !wanted.is_empty() && wanted.len() < all.len(),
+                "{filter} {effective}: {all:?}"
+            );
+            let got = list(&format!("?{filter}={value}{effective}")).await;
+            assert_eq!(got, wanted, "{filter} {effective}");
+        }
+    }
 }
 
 async fn groups_carry_roles_and_leaving_one_ends_tokens(cloud: Cloud) {

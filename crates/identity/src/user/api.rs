@@ -1,12 +1,13 @@
 //! `/v3/users`.
 
+use super::model::User;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use cloud_types::Fault;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use service_kit::{
-    Access, Answer, ApiResult, Ctx, Filters, Json, Method, Path, Routes, Service, StatusCode,
+    Access, ApiResult, Created, Ctx, Filters, Json, Method, Path, Routes, Service, StatusCode,
     StrictJson,
 };
 use zeroize::Zeroizing;
@@ -97,10 +98,11 @@ async fn create(
     State(identity): State<Identity>,
     ctx: Ctx,
     StrictJson(body): StrictJson<Value>,
-) -> ApiResult<Response> {
+) -> ApiResult<Created> {
     let (change, password) = read(body, true)?;
-    let user = identity.create_user(&ctx, change, password).await?;
-    Ok(Answer(StatusCode::CREATED, json!({"user": user.view(&ctx)})).into_response())
+    let viewer = ctx.clone();
+    let show = move |user: &User| Created::new(json!({"user": user.view(&viewer)}));
+    ctx.creating(show, async |ctx| identity.create_user(&ctx, change, password).await).await
 }
 
 async fn update(

@@ -3,7 +3,7 @@
 use cloud_types::{Fault, Timestamp};
 use serde_json::{Map, Value, json};
 use service_kit::page::with_marker;
-use service_kit::{Ctx, Filters};
+use service_kit::{Created, Ctx, Filters};
 
 use super::model::ListQuery;
 use crate::faults::http_bad_request;
@@ -43,9 +43,17 @@ pub fn one(key: &str, item: Value, filters: &Filters) -> Value {
     json!({ key: only(item, &fields) })
 }
 
-/// The answer to a POST: one resource, or as many as were sent.
-pub fn made(key: &str, collection: &str, mut items: Vec<Value>, bulk: bool) -> Value {
-    if bulk { json!({ collection: items }) } else { json!({ key: items.pop() }) }
+/// How a POST is answered: with one resource, or as many as were sent.
+pub fn shown_as<T: 'static>(
+    key: &'static str,
+    collection: &'static str,
+    bulk: bool,
+    view: impl Fn(&T) -> Value + Clone + Send + Sync + 'static,
+) -> impl Fn(&Vec<T>) -> Created + Clone + Send + Sync + 'static {
+    move |made: &Vec<T>| {
+        let mut items: Vec<Value> = made.iter().map(&view).collect();
+        Created::new(if bulk { json!({ collection: items }) } else { json!({ key: items.pop() }) })
+    }
 }
 
 /// `{"ports": [...], "ports_links": [...]}`. `path` is the collection's, below the service.

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use serde_json::{Map, Value, json};
 use service_kit::{
-    Access, Answer, ApiResult, Ctx, Filters, Json, Method, Path, Routes, Service, StatusCode,
+    Access, ApiResult, Created, Ctx, Filters, Json, Method, Path, Routes, Service, StatusCode,
     StrictJson,
 };
 
@@ -12,7 +12,7 @@ use super::service::{NetworkChange, NewNetwork};
 use super::store::COLUMNS;
 use crate::attributes::{Attributes, DESCRIPTION_MAX, NAME_MAX, Verb};
 use crate::faults::{http_bad_request, network_not_found};
-use crate::listing::api::{made, one, page, standard};
+use crate::listing::api::{one, page, shown_as, standard};
 use crate::listing::model::ListQuery;
 use crate::{Fault, Network, NetworkId};
 
@@ -105,12 +105,11 @@ async fn create(
     State(network): State<Network>,
     ctx: Ctx,
     StrictJson(body): StrictJson<Value>,
-) -> ApiResult<Answer<Value>> {
+) -> ApiResult<Created> {
     let (items, bulk) = Attributes::one_or_many(body, "network", "networks")?;
     let items = items.into_iter().map(read_new).collect::<Result<_, _>>()?;
-    let rows = network.create_networks(&ctx, items).await?;
-    let items = rows.iter().map(view).collect();
-    Ok(Answer(StatusCode::CREATED, made("network", "networks", items, bulk)))
+    let show = shown_as("network", "networks", bulk, view);
+    ctx.creating(show, async |ctx| network.create_networks(&ctx, items).await).await
 }
 
 async fn update(

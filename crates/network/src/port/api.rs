@@ -5,7 +5,7 @@ use cloud_types::{Fault, PortId};
 use serde_json::{Map, Value, json};
 use service_kit::policy::Target;
 use service_kit::{
-    Access, Answer, ApiResult, Ctx, Filters, Json, Method, Path, Routes, Service, StatusCode,
+    Access, ApiResult, Created, Ctx, Filters, Json, Method, Path, Routes, Service, StatusCode,
     StrictJson,
 };
 
@@ -15,7 +15,7 @@ use super::store::{COLUMNS, FixedIpFilter, SPECIAL};
 use crate::Network;
 use crate::attributes::{Attributes, DESCRIPTION_MAX, NAME_MAX, Verb, as_mac, plain};
 use crate::faults::{http_bad_request, invalid_attribute, port_not_found};
-use crate::listing::api::{made, one, page, standard};
+use crate::listing::api::{one, page, shown_as, standard};
 use crate::listing::model::ListQuery;
 
 const COLLECTION: &str = "/v2.0/ports";
@@ -203,12 +203,12 @@ async fn create(
     State(network): State<Network>,
     ctx: Ctx,
     StrictJson(body): StrictJson<Value>,
-) -> ApiResult<Answer<Value>> {
+) -> ApiResult<Created> {
     let (items, bulk) = Attributes::one_or_many(body, "port", "ports")?;
     let items = items.into_iter().map(read_new).collect::<Result<_, _>>()?;
-    let ports = network.create_ports(&ctx, items).await?;
-    let items = ports.iter().map(|port| view(&ctx, port)).collect();
-    Ok(Answer(StatusCode::CREATED, made("port", "ports", items, bulk)))
+    let viewer = ctx.clone();
+    let show = shown_as("port", "ports", bulk, move |port| view(&viewer, port));
+    ctx.creating(show, async |ctx| network.create_ports(&ctx, items).await).await
 }
 
 async fn update(

@@ -4,7 +4,7 @@ use axum::extract::State;
 use cloud_types::{Fault, SecurityGroupId, SecurityGroupRuleId};
 use serde_json::{Map, Value, json};
 use service_kit::{
-    Access, Answer, ApiResult, Ctx, Filters, Json, Method, Path, Routes, Service, StatusCode,
+    Access, ApiResult, Created, Ctx, Filters, Json, Method, Path, Routes, Service, StatusCode,
     StrictJson,
 };
 
@@ -19,7 +19,7 @@ use crate::attributes::{Attributes, DESCRIPTION_MAX, NAME_MAX, Verb, as_net, pla
 use crate::faults::{
     http_bad_request, invalid_attribute, security_group_not_found, security_group_rule_not_found,
 };
-use crate::listing::api::{made, one, page, standard};
+use crate::listing::api::{one, page, shown_as, standard};
 use crate::listing::model::ListQuery;
 
 const GROUPS: &str = "/v2.0/security-groups";
@@ -136,13 +136,11 @@ async fn create(
     State(network): State<Network>,
     ctx: Ctx,
     StrictJson(body): StrictJson<Value>,
-) -> ApiResult<Answer<Value>> {
+) -> ApiResult<Created> {
     let (items, bulk) = Attributes::one_or_many(body, "security_group", "security_groups")?;
     let items = items.into_iter().map(read_new).collect::<Result<_, _>>()?;
-    let groups = network.create_security_groups(&ctx, items).await?;
-    let items = groups.iter().map(view).collect();
-    let answer = made("security_group", "security_groups", items, bulk);
-    Ok(Answer(StatusCode::CREATED, answer))
+    let show = shown_as("security_group", "security_groups", bulk, view);
+    ctx.creating(show, async |ctx| network.create_security_groups(&ctx, items).await).await
 }
 
 async fn update(
@@ -262,14 +260,12 @@ async fn create_rules(
     State(network): State<Network>,
     ctx: Ctx,
     StrictJson(body): StrictJson<Value>,
-) -> ApiResult<Answer<Value>> {
+) -> ApiResult<Created> {
     let (items, bulk) =
         Attributes::one_or_many(body, "security_group_rule", "security_group_rules")?;
     let items = items.into_iter().map(read_rule).collect::<Result<_, _>>()?;
-    let rules = network.create_security_group_rules(&ctx, items).await?;
-    let items = rules.iter().map(rule_view).collect();
-    let answer = made("security_group_rule", "security_group_rules", items, bulk);
-    Ok(Answer(StatusCode::CREATED, answer))
+    let show = shown_as("security_group_rule", "security_group_rules", bulk, rule_view);
+    ctx.creating(show, async |ctx| network.create_security_group_rules(&ctx, items).await).await
 }
 
 async fn delete_rule(

@@ -4,7 +4,7 @@ use axum::extract::State;
 use cloud_types::{Fault, SubnetId};
 use serde_json::{Map, Value, json};
 use service_kit::{
-    Access, Answer, ApiResult, Ctx, Filters, Json, Method, Path, Routes, Service, StatusCode,
+    Access, ApiResult, Created, Ctx, Filters, Json, Method, Path, Routes, Service, StatusCode,
     StrictJson,
 };
 
@@ -17,7 +17,7 @@ use super::store::COLUMNS;
 use crate::Network;
 use crate::attributes::{Attributes, DESCRIPTION_MAX, NAME_MAX, Verb, as_ip};
 use crate::faults::{http_bad_request, invalid_attribute, subnet_not_found};
-use crate::listing::api::{made, one, page, standard};
+use crate::listing::api::{one, page, shown_as, standard};
 use crate::listing::model::ListQuery;
 
 const COLLECTION: &str = "/v2.0/subnets";
@@ -159,12 +159,11 @@ async fn create(
     State(network): State<Network>,
     ctx: Ctx,
     StrictJson(body): StrictJson<Value>,
-) -> ApiResult<Answer<Value>> {
+) -> ApiResult<Created> {
     let (items, bulk) = Attributes::one_or_many(body, "subnet", "subnets")?;
     let items = items.into_iter().map(read_new).collect::<Result<_, _>>()?;
-    let rows = network.create_subnets(&ctx, items).await?;
-    let items = rows.iter().map(view).collect();
-    Ok(Answer(StatusCode::CREATED, made("subnet", "subnets", items, bulk)))
+    let show = shown_as("subnet", "subnets", bulk, view);
+    ctx.creating(show, async |ctx| network.create_subnets(&ctx, items).await).await
 }
 
 async fn update(

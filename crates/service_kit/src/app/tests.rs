@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::rate::RateLimit;
 use crate::{
-    Access, Answer, ApiResult, Ctx, FixedTokens, Json, KitConfig, Path, Policy, PolicyRule,
-    RouteOptions, StrictJson, Target, Token, idempotency,
+    Access, Answer, ApiResult, Created, Ctx, FixedTokens, Json, KitConfig, Path, Policy,
+    PolicyRule, RouteOptions, StrictJson, Target, Token, idempotency,
 };
 
 /// Runs tests on both databases: `name::sqlite`, `name::postgres`.
@@ -71,26 +71,25 @@ async fn make(
 ) -> ApiResult<Answer<Value>> {
     ctx.authorise("t:write", &Target::project(&ctx.project()?))?;
     let made = world.made.fetch_add(1, Ordering::SeqCst) + 1;
-    let claim = ctx.claim.clone();
+    let ctx = match thing.name.as_str() {
+        "remembered" => ctx.answering(|made: &Value| Created::new(made.clone())),
+        _ => ctx,
+    };
     let body = json!({"name": thing.name, "made": made});
     let stored = body.clone();
     let fails = thing.name == "fails";
     world
         .kit
         .transact(&ctx, move |tx| {
-            let (claim, stored) = (claim.clone(), stored.clone());
+            let stored = stored.clone();
             Box::pin(async move {
                 if fails {
                     return Err(Fault::unavailable("not now"));
                 }
                 tx.execute("INSERT INTO things (id) VALUES ($1)", &database::params![made as i64])
                     .await?;
-                if stored["name"] == "remembered" {
-                    let status = StatusCode::CREATED;
-                    idempotency::remember(tx, claim.as_deref(), status, &stored).await?;
-                }
-                Ok::<_, Fault>(())
-            }) as BoxFuture<'_, Result<(), Fault>>
+                Ok::<_, Fault>(stored)
+            }) as BoxFuture<'_, Result<Value, Fault>>
         })
         .await?;
     if thing.name == "dies" {
@@ -375,11 +374,12 @@ async fn a_passing_failure_is_not_remembered(fixture: Fixture) {
 async fn a_crash_before_the_effect_leaves_the_key_free_after_a_while(fixture: Fixture) {
     // A request that claimed the key and was killed.
     let token = Token::for_test("ann", Some("p"), &["member"]);
-    let scope = idempotency::scope(&token, &Method::POST, "/meridian/things", "k");
-    let hash = idempotency::request_hash(None, json!({"name": "a"}).to_string().as_bytes());
+    let body = json!({"name": "a"}).to_string();
+    let path = "/meridian/things";
+    let asked = idempotency::Request::new(&token, &Method::POST, path, None, "k", body.as_bytes());
     let origin = Origin::system("req-dead");
     let lifetime = Duration::from_secs(3600);
-    let begun = idempotency::begin(&fixture.db, &origin, scope, hash, lifetime).await.unwrap();
+    let begun = idempotency::begin(&fixture.db, &origin, asked, lifetime).await.unwrap();
     let idempotency::Begin::Run(claim) = begun else { panic!("a fresh key was not claimed") };
     fixture.clock.advance(idempotency::CLAIM_LIFETIME + Duration::from_secs(1));
     let (status, _, body) = fixture.make("member", "a", "k").await;
@@ -417,6 +417,20 @@ async fn a_crash_after_the_effect_is_told_or_answered(fixture: Fixture) {
 
     // An answer that was stored with the effect survives whatever happens to the process.
     let (_, _, first) = fixture.make("member", "remembered", "k3").await;
+    // Whoever reads the database does not read the answer.
+    let sealed = fixture
+        .db
+        .read(|tx| {
+            Box::pin(async move {
+                let rows = tx.query("SELECT answer FROM idempotency_keys", &[]).await?;
+                let answers = rows.iter().map(|row| row.opt_bytes("answer"));
+                Ok(answers.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+            }) as BoxFuture<'_, Result<Vec<Vec<u8>>, DatabaseError>>
+        })
+        .await
+        .unwrap();
+    assert_eq!(sealed.len(), 1);
+    assert!(!String::from_utf8_lossy(&sealed[0]).contains("remembered"));
     let forget = "UPDATE idempotency_keys SET claimed_at = 0 WHERE state = 'answered'";
     fixture
         .db

@@ -16,24 +16,32 @@
 //! * [`crate::Kit::transact`] marks the effect in the transaction that makes it, and there checks
 //!   that the claim is still this request's own. So a request that was thought dead (its claim
 //!   older than [`CLAIM_LIFETIME`]) and replaced cannot take effect any more.
-//! * The answer is stored after the handler, or already in its transaction by [`remember`].
+//! * The answer is stored after the handler; that of a request which creates, already in its
+//!   transaction ([`Created`]).
+//! * Stored answers are sealed with a key that only the caller has; `seal.rs` says why and how.
 //! * A crash between the claim and the effect: the next request with the key takes the claim over
-//!   and runs. A crash between the effect and the answer: the next request gets 409 and is told
-//!   which request took effect; with [`remember`] it gets the answer itself.
+//!   and runs. A crash between the effect and the answer: the next request gets the answer if the
+//!   first one created something; else 409, and is told which request took effect.
 
+mod answer;
+mod seal;
 mod store;
 
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use cloud_types::{Fault, Timestamp};
-use database::{Database, DatabaseError, Notification, Origin, Tx};
+use database::{BoxFuture, Database, DatabaseError, Notification, Origin, Tx};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use crate::context::Ctx;
 use crate::fault::ApiFault;
 use crate::token::Token;
+
+pub(crate) use answer::Answering;
+pub use answer::Created;
+use seal::Seal;
 
 /// The request's header.
 pub const HEADER: &str = "idempotency-key";
@@ -57,6 +65,7 @@ const MAX_ANSWER: usize = 1024 * 1024;
 pub struct Claim {
     pub(crate) scope: String,
     pub(crate) owner: String,
+    pub(crate) seal: Seal,
 }
 
 /// What a request with a key is to do.
@@ -69,7 +78,7 @@ pub(crate) enum Begin {
 
 pub(super) enum Found {
     Claimed,
-    Answered { status: u16, headers: String, body: Vec<u8> },
+    Answered(Stored),
     OtherBody,
     InProgress,
     EffectWithoutAnswer { owner: String },
@@ -99,13 +108,13 @@ pub(crate) fn key(headers: &HeaderMap) -> Result<Option<String>, Fault> {
 pub(crate) async fn begin(
     db: &Database,
     origin: &Origin,
-    scope: String,
-    body_hash: String,
+    request: Request,
     lifetime: Duration,
 ) -> Result<Begin, Fault> {
     let mut news = db.subscribe(CHANNEL);
     let deadline = tokio::time::Instant::now() + WAIT;
-    let claim = Claim { scope, owner: origin.request_id.clone() };
+    let Request { scope, hash: body_hash, seal } = request;
+    let claim = Claim { scope, owner: origin.request_id.clone(), seal };
     loop {
         let (wanted, hash) = (claim.clone(), body_hash.clone());
         let found = db
@@ -117,9 +126,7 @@ pub(crate) async fn begin(
             .map_err(|error: DatabaseError| Fault::from(error))?;
         match found {
             Found::Claimed => return Ok(Begin::Run(claim)),
-            Found::Answered { status, headers, body } => {
-                return Ok(Begin::Replay(replay(status, &headers, body)));
-            }
+            Found::Answered(stored) => return Ok(Begin::Replay(replay(stored))),
             Found::OtherBody => {
                 return Err(Fault::conflict(
                     "This Idempotency-Key was used before, for a request with another body. Use \
@@ -192,25 +199,28 @@ pub(crate) async fn end(
     Response::from_parts(parts, axum::body::Body::from(bytes))
 }
 
-/// Stores the answer in the transaction that makes the effect, so that not even a crash between
-/// the two can lose it. The body is what the handler will answer with.
+/// Stores the answer to what a transaction has made, in that transaction, so that not even a crash
+/// between the two can lose it. For transactions that return more than what is shown;
+/// [`crate::Kit::transact`] does it for the others. Nothing without a key, or when the handler
+/// shows something else.
 ///
 /// # Errors
 /// The database's; [`DatabaseError::Stale`] when the claim was taken over.
-pub async fn remember(
-    tx: &mut Tx,
-    claim: Option<&Claim>,
-    status: StatusCode,
-    body: &(impl Serialize + Sync),
-) -> Result<(), DatabaseError> {
-    let Some(claim) = claim else {
-        return Ok(());
+pub fn remember<'c, T: 'static>(
+    tx: &'c mut Tx,
+    ctx: &'c Ctx,
+    made: &T,
+) -> BoxFuture<'c, Result<(), DatabaseError>> {
+    let answer = match (&ctx.claim, &ctx.answering) {
+        (Some(claim), Some(answering)) => answering.stored(made).map(|stored| (claim, stored)),
+        _ => None,
     };
-    let bytes = serde_json::to_vec(body).unwrap_or_default();
-    let mut headers = HeaderMap::new();
-    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let stored = Stored::of(status, &headers, &bytes);
-    store::remember(tx, claim, &stored).await
+    Box::pin(async move {
+        match answer {
+            Some((claim, stored)) => store::remember(tx, claim, &stored).await,
+            None => Ok(()),
+        }
+    })
 }
 
 /// Checks that the claim is still held and marks that the request has an effect.
@@ -253,10 +263,10 @@ impl Stored {
     }
 }
 
-fn replay(status: u16, headers: &str, body: Vec<u8>) -> Response {
+fn replay(Stored { status, headers, body }: Stored) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = (status, body).into_response();
-    let pairs: Vec<(String, String)> = serde_json::from_str(headers).unwrap_or_default();
+    let pairs: Vec<(String, String)> = serde_json::from_str(&headers).unwrap_or_default();
     for (name, value) in pairs {
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
             response.headers_mut().insert(name, value);
@@ -266,31 +276,55 @@ fn replay(status: u16, headers: &str, body: Vec<u8>) -> Response {
     response
 }
 
-/// The key's scope as one text of fixed length; a hash, so that it is no secret's copy.
-pub(crate) fn scope(token: &Token, method: &Method, path: &str, key: &str) -> String {
-    let project = token.project.as_ref().map_or("", |project| project.id.as_str());
-    digest(&[
-        token.user_id.as_str().as_bytes(),
-        project.as_bytes(),
-        method.as_str().as_bytes(),
-        path.as_bytes(),
-        key.as_bytes(),
-    ])
+/// A request with a key, as far as it is known by it: hashes, so that the row is no secret's copy.
+pub(crate) struct Request {
+    /// Whose key it is, and for which call.
+    scope: String,
+    /// What must be the same in a repeat: query and body. The key is in it too: a body with a
+    /// password in it must not be found by trying passwords.
+    hash: String,
+    seal: Seal,
 }
 
-/// What must be the same in a repeat: query and body.
-pub(crate) fn request_hash(query: Option<&str>, body: &[u8]) -> String {
-    digest(&[query.unwrap_or("").as_bytes(), body])
+impl Request {
+    pub fn new(
+        token: &Token,
+        method: &Method,
+        path: &str,
+        query: Option<&str>,
+        key: &str,
+        body: &[u8],
+    ) -> Request {
+        let project = token.project.as_ref().map_or("", |project| project.id.as_str());
+        let scope = [
+            token.user_id.as_str().as_bytes(),
+            project.as_bytes(),
+            method.as_str().as_bytes(),
+            path.as_bytes(),
+            key.as_bytes(),
+        ];
+        let content = [query.unwrap_or("").as_bytes(), body];
+        Request {
+            scope: hex(&digest("scope", &scope)),
+            hash: hex(&digest("request", &[&[key.as_bytes()][..], &content].concat())),
+            seal: Seal::new(digest("seal", &[&scope[..], &content].concat())),
+        }
+    }
 }
 
-fn digest(parts: &[&[u8]]) -> String {
+/// A hash for one purpose: of the same parts, that for another purpose says nothing about it.
+fn digest(purpose: &str, parts: &[&[u8]]) -> [u8; 32] {
     let mut hash = Sha256::new();
-    for part in parts {
+    for part in [purpose.as_bytes()].iter().chain(parts) {
         // The length before each part keeps ("ab", "c") and ("a", "bc") apart.
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize().into()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Whether a claim made at `claimed_at` belongs to a request that must be dead.

@@ -32,7 +32,7 @@ pub(super) async fn claim(
     }
     let row = tx
         .query_one(
-            "SELECT body_hash, owner, state, effect, claimed_at, expires_at, status, headers, body
+            "SELECT body_hash, owner, state, effect, claimed_at, expires_at, answer
              FROM idempotency_keys WHERE scope = $1",
             &params![claim.scope],
         )
@@ -41,15 +41,15 @@ pub(super) async fn claim(
     if !expired && row.text("body_hash")? != body_hash {
         return Ok(Found::OtherBody);
     }
+    let owner = row.text("owner")?;
     if !expired && row.text("state")? == "answered" {
-        let status = row.opt_int("status")?.unwrap_or(500);
-        return Ok(Found::Answered {
-            status: u16::try_from(status).unwrap_or(500),
-            headers: row.opt_text("headers")?.unwrap_or_default(),
-            body: row.opt_bytes("body")?.unwrap_or_default(),
+        let sealed = row.opt_bytes("answer")?.unwrap_or_default();
+        // The same request opens what it sealed, unless the row was tampered with.
+        return Ok(match claim.seal.open(&claim.scope, &sealed) {
+            Some(stored) => Found::Answered(stored),
+            None => Found::EffectWithoutAnswer { owner },
         });
     }
-    let owner = row.text("owner")?;
     if !expired && !is_stale(row.timestamp("claimed_at")?, now) {
         return Ok(Found::InProgress);
     }
@@ -60,7 +60,7 @@ pub(super) async fn claim(
         .execute(
             "UPDATE idempotency_keys
              SET owner = $3, body_hash = $4, state = 'claimed', effect = 0, claimed_at = $5,
-                 expires_at = $6, status = NULL, headers = NULL, body = NULL
+                 expires_at = $6, answer = NULL
              WHERE scope = $1 AND owner = $2",
             &params![claim.scope, owner, claim.owner, body_hash, now, now.after(lifetime)],
         )
@@ -83,18 +83,12 @@ pub(super) async fn remember(
     claim: &Claim,
     stored: &Stored,
 ) -> Result<(), DatabaseError> {
+    let sealed = claim.seal.close(tx, &claim.scope, stored);
     let changed = tx
         .execute(
-            "UPDATE idempotency_keys
-             SET state = 'answered', effect = 1, status = $3, headers = $4, body = $5
+            "UPDATE idempotency_keys SET state = 'answered', effect = 1, answer = $3
              WHERE scope = $1 AND owner = $2",
-            &params![
-                claim.scope,
-                claim.owner,
-                i64::from(stored.status),
-                stored.headers,
-                stored.body
-            ],
+            &params![claim.scope, claim.owner, sealed],
         )
         .await?;
     held(changed, claim)?;
@@ -124,18 +118,13 @@ pub(super) async fn finish(
         )
         .await?;
     }
+    let sealed = claim.seal.close(tx, &claim.scope, stored);
+    // What the transaction itself has stored stays: it is the answer to the effect, also where the
+    // request failed afterwards.
     tx.execute(
-        "UPDATE idempotency_keys
-         SET state = 'answered', status = $3, headers = $4, body = $5, expires_at = $6
-         WHERE scope = $1 AND owner = $2",
-        &params![
-            claim.scope,
-            claim.owner,
-            i64::from(stored.status),
-            stored.headers,
-            stored.body,
-            tx.now().after(lifetime)
-        ],
+        "UPDATE idempotency_keys SET state = 'answered', answer = $3, expires_at = $4
+         WHERE scope = $1 AND owner = $2 AND state = 'claimed'",
+        &params![claim.scope, claim.owner, sealed, tx.now().after(lifetime)],
     )
     .await?;
     tx.notify(CHANNEL, claim.scope.clone());

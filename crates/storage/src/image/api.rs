@@ -7,7 +7,7 @@ use cloud_types::{Fault, FaultKind, ImageId, ProjectId};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use service_kit::{
-    Access, Answer, ApiResult, Ctx, Filters, Method, Path, RouteOptions, Routes, Service,
+    Access, Answer, ApiResult, Created, Ctx, Filters, Method, Path, RouteOptions, Routes, Service,
     StatusCode, StrictJson, page,
 };
 
@@ -150,10 +150,11 @@ async fn create(
     State(images): State<Images>,
     ctx: Ctx,
     StrictJson(attributes): StrictJson<Map<String, Value>>,
-) -> ApiResult<Response> {
-    let image = images.create(&ctx, attributes).await?;
-    let location = format!("{}/v2/images/{}", ctx.service_url(), image.id);
-    Ok((StatusCode::CREATED, [("location", location)], axum::Json(view(&image))).into_response())
+) -> ApiResult<Created> {
+    let base = ctx.service_url();
+    let show =
+        move |image: &Image| Created::new(view(image)).at(format!("{base}/v2/images/{}", image.id));
+    ctx.creating(show, async |ctx| images.create(&ctx, attributes).await).await
 }
 
 async fn show(
@@ -316,10 +317,11 @@ async fn add_member(
     ctx: Ctx,
     Path(id): Path<ImageId>,
     StrictJson(body): StrictJson<NewMember>,
-) -> ApiResult<Answer<Value>> {
-    let member = images.set_member(&ctx, id, body.member, true).await?;
-    let member = member.ok_or_else(|| Fault::internal("a member that was added is not there"))?;
-    Ok(Answer(StatusCode::OK, view_member(&member)))
+) -> ApiResult<Created> {
+    let show = |member: &Option<Member>| {
+        Created::with_status(StatusCode::OK, member.as_ref().map_or(Value::Null, view_member))
+    };
+    ctx.creating(show, async |ctx| images.set_member(&ctx, id, body.member, true).await).await
 }
 
 #[derive(Deserialize)]

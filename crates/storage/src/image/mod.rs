@@ -12,9 +12,10 @@
 //! has been silent for [`model::UPLOAD_SILENCE`] has died, and the sweeper returns its image to
 //! `queued`. The file is written beside its place, synced, checked and renamed before the row says
 //! `active`, so an active image is whole and on disk. A file is removed only when it is written
-//! down as a leftover, or when it was being written by an upload that no row knows. Hosts keep
-//! copies of their own: deleting an image disturbs no server that has started from it, and fails
-//! one that has not yet.
+//! down as a leftover, or when it was being written by an upload that no row knows. An image that is
+//! in use can be deleted, as in Glance: hosts keep copies of their own, so that no server that has
+//! started from it is disturbed, and one that is being built holds the file, which then goes with
+//! the last such build.
 
 mod api;
 mod files;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cloud_types::{Fault, ImageId, ProjectId, TestClock, Timestamp};
-use database::Database;
 use database::test_support::TestDatabase;
+use database::{BoxFuture, Database, Origin, Tx};
 use futures::{StreamExt, TryStreamExt};
 use serde_json::{Map, Value, json};
 use service_kit::{Ctx, Filters, FixedTokens, Kit, KitConfig, Policy, Service, Token};
@@ -95,6 +95,14 @@ impl World {
         let body = futures::stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(bytes))]);
         let ctx = self.ctx(image.owner.as_str(), "member");
         self.images.upload(&ctx, image.id, body).await
+    }
+
+    /// Runs a closure in a transaction of its own.
+    async fn transact<F>(&self, closure: F) -> Result<(), Fault>
+    where
+        F: for<'c> Fn(&'c mut Tx) -> BoxFuture<'c, Result<(), Fault>> + Send + Sync + 'static,
+    {
+        self.db.transact(&Origin::system("test"), closure).await
     }
 
     async fn status(&self, image: &Image) -> ImageStatus {
@@ -265,6 +273,30 @@ async fn deleting_removes_row_and_file_unless_protected(world: World) {
     world.images.update(&ctx, image.id, protect(false)).await.unwrap();
     world.images.delete(&ctx, image.id).await.unwrap();
     assert_eq!(world.images.get(&ctx, image.id).await.unwrap_err().status(), 404);
+    assert!(world.files().is_empty());
+}
+
+async fn a_deleted_images_file_stays_for_the_builds_that_hold_it(world: World) {
+    let image = world.create("p1", raw()).await;
+    world.upload(&image, b"bytes").await.unwrap();
+    let id = image.id;
+    let hold = |holder: &'static str| {
+        world.transact(move |tx| Box::pin(async move { Images::hold(tx, &id, holder).await }))
+    };
+    let let_go = |holder: &'static str| {
+        world.transact(move |tx| Box::pin(async move { Images::let_go(tx, holder).await }))
+    };
+    hold("one").await.unwrap();
+    hold("two").await.unwrap();
+    world.images.delete(&world.ctx("p1", "member"), id).await.unwrap();
+    assert_eq!(hold("three").await.unwrap_err().status(), 400);
+    for holder in ["one", "two"] {
+        world.images.sweep().await.unwrap();
+        assert_eq!(world.images.open_file(id).await.unwrap().size_bytes, 5, "{holder} needs it");
+        let_go(holder).await.unwrap();
+    }
+    world.images.sweep().await.unwrap();
+    assert_eq!(world.images.open_file(id).await.err().unwrap().status(), 404);
     assert!(world.files().is_empty());
 }
 

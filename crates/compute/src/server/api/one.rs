@@ -1,13 +1,12 @@
 //! One server: create, show, change, delete.
 
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
 use cloud_types::Fault;
 use serde_json::{Value, json};
-use service_kit::{Answer, ApiResult, Ctx, Json, Path, StatusCode, StrictJson};
+use service_kit::{ApiResult, Created, Ctx, Json, Path, StatusCode, StrictJson};
 
 use super::super::model::{Command, CreateRequest, DiskConfig, read_access_v4, read_access_v6};
-use super::super::service::Update;
+use super::super::service::{Accepted, Update};
 use super::view::{self, Members};
 use super::{parse_id, server_id};
 use crate::Compute;
@@ -18,29 +17,31 @@ pub async fn create(
     State(compute): State<Compute>,
     ctx: Ctx,
     StrictJson(body): StrictJson<Value>,
-) -> ApiResult<Response> {
+) -> ApiResult<Created> {
     // Asked again by the service; here so that who may not is told that before anything else.
     let wish = CreateRequest::read(body, ctx.microversion)?;
     let password = wish.admin_pass.clone().unwrap_or_else(make_password);
-    let named_groups = wish.security_groups.clone();
-    let reservation_only = wish.return_reservation_id;
-    let created = compute.create_servers(&ctx, wish).await?;
-    if reservation_only {
-        let body = json!({"reservation_id": created.reservation_id});
-        return Ok(Answer(StatusCode::ACCEPTED, body).into_response());
-    }
-    let id = created.server.id.to_string();
-    let groups = named_groups.unwrap_or_else(|| vec!["default".to_owned()]);
+    let groups = wish.security_groups.clone().unwrap_or_else(|| vec!["default".to_owned()]);
     let groups: Vec<Value> = groups.iter().map(|name| json!({"name": name})).collect();
-    let body = json!({"server": {
-        "id": id,
-        "links": links::of(&ctx, "servers", &id),
-        "OS-DCF:diskConfig": created.server.disk_config.as_str(),
-        "security_groups": groups,
-        "adminPass": password,
-    }});
-    let location = format!("{}/servers/{id}", links::base(&ctx));
-    Ok((StatusCode::ACCEPTED, [("location", location)], Json(body)).into_response())
+    let reservation_only = wish.return_reservation_id;
+    let viewer = ctx.clone();
+    let show = move |accepted: &Accepted| {
+        if reservation_only {
+            let body = json!({"reservation_id": accepted.reservation_id});
+            return Created::with_status(StatusCode::ACCEPTED, body);
+        }
+        let id = accepted.server.id.to_string();
+        let body = json!({"server": {
+            "id": id,
+            "links": links::of(&viewer, "servers", &id),
+            "OS-DCF:diskConfig": accepted.server.disk_config.as_str(),
+            "security_groups": groups,
+            "adminPass": password,
+        }});
+        let location = format!("{}/servers/{id}", links::base(&viewer));
+        Created::with_status(StatusCode::ACCEPTED, body).at(location)
+    };
+    ctx.creating(show, async |ctx| compute.create_servers(&ctx, wish).await).await
 }
 
 /// Twelve letters and digits that cannot be mistaken for each other. Returned once and kept

@@ -9,7 +9,7 @@ use host_protocol::{DesiredPower, ImageFormat};
 use network::{NicRequest, ServerOwner};
 use service_kit::quota::{self, UNLIMITED};
 use service_kit::{Ctx, Target};
-use storage::image::{BootImage, DiskFormat, ImageStatus};
+use storage::image::{BootImage, DiskFormat, ImageStatus, Images};
 use workflow_engine::Start;
 
 use super::super::model::{
@@ -26,7 +26,7 @@ use crate::quota::model::MAX_METADATA;
 
 /// What a request for servers came to.
 #[derive(Clone, Debug)]
-pub struct Created {
+pub struct Accepted {
     /// The first server.
     pub server: Server,
     /// The id that all servers of the request share.
@@ -48,7 +48,7 @@ impl Compute {
     /// # Errors
     /// 400 for what does not fit together, 403 over a quota or without the right, 409 for
     /// ambiguous networks or ports in use.
-    pub async fn create_servers(&self, ctx: &Ctx, wish: CreateRequest) -> Result<Created, Fault> {
+    pub async fn create_servers(&self, ctx: &Ctx, wish: CreateRequest) -> Result<Accepted, Fault> {
         let project = ctx.project()?;
         let target = Target::project(&project);
         ctx.authorise("compute:servers:create", &target)?;
@@ -69,7 +69,12 @@ impl Compute {
             .await
     }
 
-    async fn accept(&self, tx: &mut Tx, ctx: &Ctx, wish: &CreateRequest) -> Result<Created, Fault> {
+    async fn accept(
+        &self,
+        tx: &mut Tx,
+        ctx: &Ctx,
+        wish: &CreateRequest,
+    ) -> Result<Accepted, Fault> {
         let common = self.look_up(tx, ctx, wish).await?;
         let count = take_quota(tx, ctx, wish, &common.flavor).await?;
         let mut first = None;
@@ -78,7 +83,7 @@ impl Compute {
             first.get_or_insert(server);
         }
         let server = first.ok_or_else(|| Fault::internal("No server was asked for."))?;
-        Ok(Created { server, reservation_id: common.reservation_id })
+        Ok(Accepted { server, reservation_id: common.reservation_id })
     }
 
     async fn look_up(&self, tx: &mut Tx, ctx: &Ctx, wish: &CreateRequest) -> Result<Common, Fault> {
@@ -231,6 +236,9 @@ impl Compute {
         store::begin_action(tx, id, "create").await?;
         let request_id = tx.origin().request_id.clone();
         store::begin_event(tx, id, &request_id, "server_create", 0, None).await?;
+        // The build that is accepted here must not fail because the image is deleted before a host
+        // has fetched it.
+        Images::hold(tx, &common.image.id, &id.to_string()).await?;
         let workflow = ServerCreate(self.core().clone());
         let start = Start {
             state: CreateState::new(id),

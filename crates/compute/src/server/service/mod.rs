@@ -11,6 +11,7 @@ use cloud_types::{Fault, ServerId};
 use database::Tx;
 use service_kit::{Ctx, Target};
 
+pub use create::Accepted;
 pub use read::{Detail, Patterns, ServerList};
 pub use update::{MetadataChange, Update};
 

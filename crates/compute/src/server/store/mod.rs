@@ -2,6 +2,7 @@
 
 mod actions;
 mod listing;
+mod purge;
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -14,6 +15,7 @@ pub use actions::{
     begin_event, events_of, finish_action, finish_event,
 };
 pub use listing::{Deleted, ListQuery, SORT_KEYS, TagFilter, list};
+pub use purge::purge_deleted;
 
 use super::model::{DiskConfig, HostRef, LockedBy, Payload, Power, Server, State};
 
@@ -266,6 +268,24 @@ pub async fn payload(tx: &mut Tx, id: ServerId) -> Result<Payload, DatabaseError
 pub async fn forget_payload(tx: &mut Tx, id: ServerId) -> Result<(), DatabaseError> {
     tx.execute("DELETE FROM server_payloads WHERE server_id = $1", &params![id]).await?;
     Ok(())
+}
+
+/// Servers on the host that were made with a NIC on the port.
+pub async fn with_nic(
+    tx: &mut Tx,
+    host: &HostId,
+    port: &str,
+) -> Result<Vec<ServerId>, DatabaseError> {
+    // Identifiers hold nothing that means something to LIKE, and stand in JSON between quotes.
+    let pattern = format!("%\"{port}\"%");
+    let rows = tx
+        .query(
+            "SELECT id FROM servers WHERE host_id = $1 AND deleted_at IS NULL AND fixed LIKE $2 \
+             ORDER BY id",
+            &params![host, pattern],
+        )
+        .await?;
+    rows.iter().map(|row| row.parse("id")).collect()
 }
 
 /// `$1, $2, …` for `ids`, from parameter `first` on.

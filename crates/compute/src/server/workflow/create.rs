@@ -17,6 +17,7 @@ use database::{BoxFuture, Tx};
 use host_documents::hosts;
 use host_protocol::{DesiredPower, PowerState};
 use serde::{Deserialize, Serialize};
+use storage::image::Images;
 use workflow_engine::{End, EventKey, Outcome, Step, StepContext, Workflow};
 
 use super::super::model::{HostRef, Server, State, TaskState, VmState, settle};
@@ -379,6 +380,7 @@ fn mark_failed(tx: &Tx, server: &mut Server, fault: &Fault) {
 }
 
 async fn finish(tx: &mut Tx, state: &CreateState, end: &End) -> Result<(), Fault> {
+    Images::let_go(tx, &state.server.to_string()).await?;
     let Some(before) = store::get_locked(tx, state.server).await? else { return Ok(()) };
     let mut server = before.clone();
     let mut failure = None;

@@ -67,14 +67,18 @@ async fn wanted(tx: &mut Tx, id: ServerId) -> Result<Server, Fault> {
     }
 }
 
-/// Writes the server's document for the host on which it is placed, as the row says now.
+/// Writes the server's document for the host on which it is placed, as the row says now. A NIC whose
+/// port was deleted under the server is left out: a guest that waited for it would never start.
 pub(super) async fn put_document(
     tx: &mut Tx,
     server: &Server,
     host: &HostRef,
 ) -> Result<Generation, Fault> {
     let payload = store::payload(tx, server.id).await?;
-    let spec = server_spec(server, &payload);
+    let mut spec = server_spec(server, &payload);
+    let ports: Vec<_> = server.fixed.nics.iter().map(|nic| nic.port_id).collect();
+    let existing = Network::existing_ports(tx, &ports).await?;
+    spec.nics.retain(|nic| nic.port_id.parse().is_ok_and(|port| existing.contains(&port)));
     let id = server.id.to_string();
     Ok(documents::put(tx, &host.id, DocumentKind::Server, &id, server.epoch, &spec).await?)
 }

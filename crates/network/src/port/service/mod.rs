@@ -68,8 +68,9 @@ impl Network {
             .await
     }
 
-    /// Deletes a port. A server's port may be deleted under it, as in Neutron; the server loses
-    /// that NIC.
+    /// Deletes a port. A server's port may be deleted under it, as in Neutron: it loses its flows
+    /// and its addresses at once. The guest keeps a NIC that leads nowhere until it ends, and starts
+    /// without it the next time.
     pub async fn delete_port(&self, ctx: &Ctx, id: PortId) -> Result<(), Fault> {
         let viewer = viewer(ctx)?;
         let caller = ctx.clone();

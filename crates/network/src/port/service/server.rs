@@ -154,6 +154,11 @@ impl Network {
         Ok(found)
     }
 
+    /// Which of these ports there are (still).
+    pub async fn existing_ports(tx: &mut Tx, ids: &[PortId]) -> Result<BTreeSet<PortId>, Fault> {
+        Ok(store::get_many(tx, ids).await?.into_iter().map(|port| port.id).collect())
+    }
+
     /// The L2 domain in which the networks of these ports already live, if any does: until tunnels
     /// exist, a server with such a port can only be placed there.
     pub async fn l2_domain_of_ports(

@@ -214,7 +214,14 @@ impl Images {
         let file = self
             .kit
             .db
-            .read(move |tx| Box::pin(async move { Ok::<_, Fault>(store::file_of(tx, &id).await?) }))
+            .read(move |tx| {
+                Box::pin(async move {
+                    match store::file_of(tx, &id).await? {
+                        Some(file) => Ok::<_, Fault>(Some(file)),
+                        None => Ok(store::held_file(tx, &id).await?),
+                    }
+                })
+            })
             .await?
             .ok_or_else(missing)?;
         self.files.open(&file).await.map_err(|error| match error.kind() {
@@ -260,6 +267,27 @@ impl Images {
             virtual_size,
             properties: image.properties,
         })
+    }
+
+    /// Keeps the file of an image for somebody who is about to use it, also when the image is
+    /// deleted meanwhile; until [`Images::let_go`].
+    ///
+    /// # Errors
+    /// 400 in Nova's terms when there is no such image (any more).
+    pub async fn hold(tx: &mut Tx, id: &ImageId, holder: &str) -> Result<(), Fault> {
+        if store::hold(tx, id, holder).await? {
+            return Ok(());
+        }
+        Err(Fault::bad_request(format!("Can not find requested image: {id}")))
+    }
+
+    /// The holder has what it needs, or gave up. Where the image is gone, its file is a leftover
+    /// from now on.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn let_go(tx: &mut Tx, holder: &str) -> Result<(), Fault> {
+        Ok(store::let_go(tx, holder).await?)
     }
 
     /// Returns images of dead uploads to `queued`, and removes leftovers, until `shutdown`.

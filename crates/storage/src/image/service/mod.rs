@@ -165,11 +165,10 @@ impl Images {
                         other => other.into(),
                     })?;
                     journal(tx, "create", None, Some(&image));
-                    Ok::<_, Fault>(())
+                    Ok::<_, Fault>(image)
                 })
             })
-            .await?;
-        Ok(image)
+            .await
     }
 
     /// One image.

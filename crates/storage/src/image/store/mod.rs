@@ -5,7 +5,7 @@ pub mod listing;
 use std::collections::BTreeMap;
 
 use cloud_types::{ImageId, ProjectId, Timestamp};
-use database::{DatabaseError, Row, Tx, Value, params};
+use database::{Backend, DatabaseError, Row, Tx, Value, params};
 
 use super::model::Image;
 use listing::Query;
@@ -227,9 +227,16 @@ pub async fn add_leftover(tx: &mut Tx, file: &str) -> Result<(), DatabaseError> 
     Ok(())
 }
 
-/// Files to remove.
+/// Files to remove: nothing stands for them, and no server that is being built waits for them.
 pub async fn leftovers(tx: &mut Tx) -> Result<Vec<String>, DatabaseError> {
-    let rows = tx.query("SELECT file FROM image_leftovers ORDER BY file LIMIT 1000", &[]).await?;
+    let rows = tx
+        .query(
+            "SELECT l.file AS file FROM image_leftovers l WHERE NOT EXISTS (
+                 SELECT 1 FROM image_holds h WHERE h.file = l.file)
+             ORDER BY l.file LIMIT 1000",
+            &[],
+        )
+        .await?;
     rows.iter().map(|row| row.text("file")).collect()
 }
 
@@ -248,6 +255,44 @@ pub async fn file_of(tx: &mut Tx, id: &ImageId) -> Result<Option<String>, Databa
              WHERE id = $1 AND status IN ('active', 'deactivated')",
             &params![id],
         )
+        .await?;
+    row.map(|row| row.text("file")).transpose()
+}
+
+/// Keeps an active image's file until the holder lets go; `false` when there is no such image (any
+/// more).
+pub async fn hold(tx: &mut Tx, id: &ImageId, holder: &str) -> Result<bool, DatabaseError> {
+    // A deletion waits for this transaction, or this one for the deletion; other holders do not
+    // wait. SQLite has one writer at a time.
+    let file = match tx.backend() {
+        Backend::Postgres => {
+            "SELECT COALESCE(file, id) AS file FROM images WHERE id = $1 AND status = 'active'
+             FOR KEY SHARE"
+        }
+        Backend::Sqlite => {
+            "SELECT COALESCE(file, id) AS file FROM images WHERE id = $1 AND status = 'active'"
+        }
+    };
+    let Some(row) = tx.query_opt(file, &params![id]).await? else { return Ok(false) };
+    tx.execute(
+        "INSERT INTO image_holds (holder, image_id, file) VALUES ($1, $2, $3)
+         ON CONFLICT (holder) DO NOTHING",
+        &params![holder, id, row.text("file")?],
+    )
+    .await?;
+    Ok(true)
+}
+
+/// The holder needs its image's file no longer.
+pub async fn let_go(tx: &mut Tx, holder: &str) -> Result<(), DatabaseError> {
+    tx.execute("DELETE FROM image_holds WHERE holder = $1", &params![holder]).await?;
+    Ok(())
+}
+
+/// The file of an image that is deleted, while somebody holds it.
+pub async fn held_file(tx: &mut Tx, id: &ImageId) -> Result<Option<String>, DatabaseError> {
+    let row = tx
+        .query_opt("SELECT file FROM image_holds WHERE image_id = $1 LIMIT 1", &params![id])
         .await?;
     row.map(|row| row.text("file")).transpose()
 }
