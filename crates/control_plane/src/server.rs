@@ -236,6 +236,12 @@ pub async fn start(layout: &Layout, config: Config) -> Result<Running> {
         .with_context(|| format!("listening on {} for the API", config.api.listen))?;
     if db.backend() == Backend::Sqlite {
         // Both ports are ours, so no other process of this cloud runs on this file.
+        let origin = Origin::system("start");
+        let given_up =
+            db.transact(&origin, |tx| Box::pin(service_kit::idempotency::succeed_all(tx))).await;
+        if let Err(error) = given_up {
+            tracing::warn!(%error, "claims on idempotency keys of a former process grow stale");
+        }
         match engine.succeed_all().await {
             Ok(0) => {}
             Ok(taken) => tracing::info!(taken, "taking over what a former process was at work on"),

@@ -37,6 +37,7 @@ on_each_database!(
     a_server_without_any_host_says_why,
     init_again_keeps_every_secret,
     at_once_or_one_by_one_numbers_are_right,
+    an_image_whose_id_was_left_empty_is_not_the_list,
 );
 
 async fn what_was_acknowledged_survives_sigkill(database: Database) -> Result<()> {
@@ -188,5 +189,16 @@ async fn at_once_or_one_by_one_numbers_are_right(database: Database) -> Result<(
         .filter_map(|port| port["fixed_ips"][0]["ip_address"].as_str())
         .collect();
     assert_eq!(addresses.len(), 2 * CLIENTS, "{addresses:?}");
+    Ok(())
+}
+
+/// A client that asks for the image with an empty id must not be told about all of them.
+async fn an_image_whose_id_was_left_empty_is_not_the_list(database: Database) -> Result<()> {
+    let cloud = Cloud::start(&database).await?;
+    let demo = cloud.demo().await?;
+    demo.get("/image/v2/images").await?.expect(200)?;
+    demo.get("/image/v2/images/").await?.expect(404)?;
+    demo.get("/image/v2/").await?.expect(200)?;
+    demo.get("/network/v2.0/networks/").await?.expect(200)?;
     Ok(())
 }

@@ -316,10 +316,14 @@ fn finish_headers(
     }
 }
 
-/// `/servers/` is `/servers`.
+/// `/servers/` is `/servers`. Glance knows no such paths below its version, and there an id that a
+/// client left empty must not become a list.
 fn without_trailing_slash(request: &mut Request) {
     let path = request.uri().path();
     if path.len() < 2 || !path.ends_with('/') {
+        return;
+    }
+    if path.strip_prefix("/image/v2/").is_some_and(|rest| !rest.is_empty()) {
         return;
     }
     let short = path.trim_end_matches('/');

@@ -252,7 +252,7 @@ mod tests {
     fn spec() -> serde_json::Value {
         json!({
             "port_id": "n", "network_id": "net", "host_number": 2, "port_number": 3,
-            "mac": "fa:16:3e:00:00:01", "ips": [], "hostname": "h",
+            "mac": "fa:16:3e:00:00:01", "ips": [], "security_groups": [], "hostname": "h",
         })
     }
 

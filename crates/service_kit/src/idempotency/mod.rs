@@ -236,6 +236,16 @@ pub async fn expire(tx: &mut Tx) -> Result<u64, DatabaseError> {
     store::expire(tx).await
 }
 
+/// Gives up the claims of requests that had no effect when their process died, so that a repeat
+/// need not wait until they are stale. Only for a start on a database that no other process uses.
+/// Answers how many.
+///
+/// # Errors
+/// The database's.
+pub async fn succeed_all(tx: &mut Tx) -> Result<u64, DatabaseError> {
+    store::succeed_all(tx).await
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Stored {
     pub status: u16,

@@ -135,3 +135,8 @@ pub(super) async fn expire(tx: &mut Tx) -> Result<u64, DatabaseError> {
     let now = tx.now();
     tx.execute("DELETE FROM idempotency_keys WHERE expires_at < $1", &params![now]).await
 }
+
+pub(super) async fn succeed_all(tx: &mut Tx) -> Result<u64, DatabaseError> {
+    tx.execute("DELETE FROM idempotency_keys WHERE state = 'claimed' AND effect = 0", &params![])
+        .await
+}
