@@ -300,6 +300,8 @@ async fn daemons_that_die_are_noticed_and_everything_is_put_back_on(host: &Host)
     host.daemons.start("host-7").await.unwrap();
     let (switch, mut events) = switch(host).await;
     eventually!(switch.ensure_ready(&SwitchSetup::default()));
+    // What was never announced as ready cannot be lost.
+    until(&mut events, SwitchEvent::Ready).await;
     host.tap("tap1");
     let wanted = [port("tap1", "port-1")];
     let numbers = switch.set_ports(&wanted).await.unwrap();

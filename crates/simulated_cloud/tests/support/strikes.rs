@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use black_box::{Client, Cloud, DEADLINE, Database, Hosts, KillPoints, until};
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
