@@ -22,8 +22,6 @@ fn matches() -> impl Strategy<Value = Match> {
     proptest::collection::vec((field(), any::<u128>(), any::<u128>(), any::<bool>()), 0..8)
         .prop_map(|fields| {
             fields.into_iter().fold(Match::any(), |m, (field, value, mask, exact)| {
-                // A partly masked VLAN priority does not exist on the wire.
-                let exact = exact || field == Field::VlanTci;
                 m.with_masked(field, value, if exact { u128::MAX } else { mask | 1 })
             })
         })
@@ -268,6 +266,11 @@ fn a_match_has_one_form() {
     assert_eq!(Match::any().with_masked(Field::EthDst, u128::MAX, 0), Match::any());
     assert_eq!(Match::any().untagged(), Match::any().with_masked(Field::VlanTci, 0, 0xffff));
     assert_eq!(Match::any().vlan(5), Match::any().with(Field::VlanVid, 0x1005));
+    assert_eq!(
+        Match::any().with(Field::VlanPcp, 3).with_masked(Field::VlanVid, 1, 1),
+        Match::any().with_masked(Field::VlanTci, 0x7001, 0xf001),
+        "a priority means that there is a tag, whatever part of the VLAN id is compared"
+    );
     assert_eq!(
         Match::any().udp_dst(53).ipv4().to_string(),
         "eth_type=0x800,vlan_tci=0x0000/0x1fff,nw_proto=17,udp_dst=53"

@@ -14,6 +14,8 @@ use super::field::{Field, eth_type, ip_proto, mac_to_u64};
 const VLAN_PRESENT: u128 = 0x1000;
 /// "Tag present" and the VLAN id: what the switch reports of an exact VLAN match.
 const VLAN_ID_MASK: u128 = 0x1fff;
+/// The three bits of priority.
+const VLAN_PRIORITY_MASK: u128 = 0xe000;
 
 /// One field of a match. `value` has no bit outside `mask`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,7 +73,7 @@ impl Match {
         self
     }
 
-    pub(crate) fn set(&mut self, field: Field, value: u128, mask: u128) {
+    pub(crate) fn set(&mut self, field: Field, mut value: u128, mask: u128) {
         let mut mask = mask & field.full_mask();
         match field {
             Field::XReg(n) => {
@@ -107,6 +109,11 @@ impl Match {
             // A priority has no meaning in a frame without a tag, and the switch forgets it.
             Field::VlanTci if mask & VLAN_PRESENT != 0 && value & VLAN_PRESENT == 0 => {
                 mask &= VLAN_ID_MASK
+            }
+            // A priority is a tagged frame's: the switch reads a match on it as "tag present" too.
+            Field::VlanTci if mask & VLAN_PRIORITY_MASK != 0 => {
+                value |= VLAN_PRESENT;
+                mask |= VLAN_PRESENT;
             }
             _ => {}
         }

@@ -186,8 +186,8 @@ pub(crate) fn entry(
 /// Writes the entries of a match, without header or padding.
 fn put_entries(out: &mut Vec<u8>, m: &Match) -> Result<(), EncodeError> {
     for f in m.fields() {
-        if f.field == Field::VlanTci {
-            // The standard's two fields, as the switch gives them back.
+        // The standard's two fields, as the switch gives them back; they cannot say a part of a priority.
+        if f.field == Field::VlanTci && matches!(f.mask >> 13, 0 | 7) {
             if f.mask & 0x1fff != 0 {
                 put_entry(out, Field::VlanVid, f.value & 0x1fff, f.mask & 0x1fff)?;
             }
