@@ -27,6 +27,7 @@ nftables: cuts hosts off in partition tests
 genisoimage: config drives and images of other formats
 mtools: reads config drives
 ethtool: looks at devices
+busybox: asks for leases as a small guest does
 TEXT
 }
 
