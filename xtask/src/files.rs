@@ -75,7 +75,10 @@ fn check_file(place: &str, text: &str, refused: &mut Vec<Finding>, advised: &mut
         name == "tests.rs" || place.contains("/tests/") || name.starts_with("test_support");
     let code = text.split("#[cfg(test)]").next().unwrap_or_default();
     if in_source && !is_test && !BELOW_STORES.contains(&krate) && krate != "host_agent" {
-        let in_store = name == "store.rs" || place.contains("/store/") || name == "migrations.rs";
+        let in_store = name == "store.rs"
+            || place.contains("/store/")
+            || place.contains("/migrations/")
+            || name == "migrations.rs";
         if !in_store && code.lines().any(holds_sql) {
             refused.push(Finding::new(
                 place,

@@ -2,8 +2,9 @@
 //! which limits; and after it: the answer of an idempotency key. No route is reachable without it.
 //!
 //! ```text
-//! token ──► rate ──► policy (could this ever be allowed?) ──► microversion ──► body length
-//!   ──► idempotency key ──► handler, under its time limit ──► answer stored for the key
+//! token ──► rate ──► access rules ──► policy (could this ever be allowed?) ──► microversion
+//!   ──► body length ──► idempotency key ──► handler, under its time limit
+//!   ──► answer stored for the key
 //! ```
 //! Handlers of mutating methods run in a task of their own: a client that hangs up half way does
 //! not cut a change in two.
@@ -101,6 +102,10 @@ async fn admit(
         let caller =
             token.project.as_ref().map_or(token.user_id.as_str(), |project| project.id.as_str());
         guard.limiter.take(caller, now)?;
+        if route.access != Access::Public {
+            let (method, path) = (request.method().as_str(), request.uri().path());
+            token.delegation.admits(route.service, method, path)?;
+        }
         if is_mutating(request.method()) && route.access != Access::Public {
             kit.verifier.may_write()?;
         }

@@ -14,6 +14,7 @@
 mod app;
 mod body;
 mod context;
+mod delegation;
 pub mod fault;
 mod filters;
 mod guard;
@@ -37,6 +38,9 @@ pub use app::{App, AppError, Peer};
 pub use axum::Json;
 pub use body::{Answer, OptionalJson, Path, StrictJson, from_slice, from_value, read_body};
 pub use context::Ctx;
+pub use delegation::{
+    AccessRule, Delegation, TokenApplicationCredential, TokenFederation, TokenOauth, TokenTrust,
+};
 pub use fault::{ApiFault, ApiResult};
 pub use filters::{Filters, encode as percent_encode};
 pub use guard::TOKEN_HEADER;

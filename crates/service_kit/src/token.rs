@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use cloud_types::{DomainId, Fault, ProjectId, RoleId, Timestamp, UserId};
 
+use crate::delegation::Delegation;
+
 /// The project that a token is scoped to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenProject {
@@ -49,6 +51,8 @@ pub struct Token {
     pub expires_at: Timestamp,
     /// This token's audit id and, after it, that of the first token of the chain.
     pub audit_ids: Vec<String>,
+    /// What else it rests on.
+    pub delegation: Delegation,
 }
 
 impl Token {
@@ -93,6 +97,7 @@ impl Token {
             issued_at: Timestamp(0),
             expires_at: Timestamp(i64::MAX),
             audit_ids: vec!["test".to_owned()],
+            delegation: Delegation::default(),
         }
     }
 }

@@ -109,8 +109,9 @@ fn journal(tx: &mut Tx, action: &'static str, assignment: &Assignment) {
 async fn end_tokens(tx: &mut Tx, gone: &Assignment) -> Result<Vec<Revocation>, Fault> {
     match gone.actor_kind {
         ActorKind::Group => {
-            let members = group::store::members(tx, &gone.actor_id).await?;
-            group::service::end_tokens(tx, &members).await
+            // What is handed down holds in other scopes than the one that it was granted on.
+            let scope = if gone.inherited { String::new() } else { gone.scope_key() };
+            group::service::end_tokens_of_group(tx, &gone.actor_id, &scope).await
         }
         ActorKind::User => {
             let Ok(id) = gone.actor_id.parse::<UserId>() else {
@@ -131,7 +132,13 @@ async fn end_tokens(tx: &mut Tx, gone: &Assignment) -> Result<Vec<Revocation>, F
 /// Before a role is deleted: ends the tokens of everybody who holds it.
 pub(crate) async fn end_all_of_role(tx: &mut Tx, role: &RoleId) -> Result<Vec<Revocation>, Fault> {
     let holders = role::store::holders(tx, role).await?;
-    group::service::end_tokens(tx, &holders).await
+    let mut ended = group::service::end_tokens(tx, &holders).await?;
+    for group in role::store::holding_groups(tx, role).await? {
+        if let Some(serial) = group::store::raise_serial(tx, &group).await? {
+            ended.push(revoke(tx, RevocationKind::Group, &group, "", serial).await?);
+        }
+    }
+    Ok(ended)
 }
 
 /// The objects that must stay while an assignment to them is made.

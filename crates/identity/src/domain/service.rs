@@ -9,7 +9,7 @@ use super::model::Domain;
 use super::store;
 use crate::fields::merge_extra;
 use crate::token::RevocationKind;
-use crate::token::service::revoke;
+use crate::token::service::{GONE, revoke};
 use crate::token::store::{Granted, roles_in_scope};
 use crate::{Identity, group, project, user, wire};
 
@@ -190,13 +190,16 @@ impl Identity {
                     ));
                 }
                 let kind = RevocationKind::Domain;
-                let mut revocations = vec![revoke(tx, kind, id.as_str(), "", u64::MAX >> 1).await?];
+                let mut revocations = vec![revoke(tx, kind, id.as_str(), "", GONE).await?];
                 for member in user::store::any_in_domain(tx, &id).await? {
                     if let Some(found) = user::store::get(tx, &member).await? {
                         revocations.push(user::service::remove(tx, &found).await?);
                     }
                 }
-                group::store::delete_in_domain(tx, &id).await?;
+                for group in group::store::in_domain(tx, &id).await? {
+                    revocations.push(revoke(tx, RevocationKind::Group, &group, "", GONE).await?);
+                    group::store::delete(tx, &group).await?;
+                }
                 store::delete(tx, &id).await?;
                 journal(tx, "delete", &id, Some(&domain), None);
                 Ok(((), revocations))

@@ -13,6 +13,9 @@ pub(crate) struct Group {
     pub domain_id: DomainId,
     pub name: String,
     pub description: String,
+    /// Raised with what must end the tokens of users whom a mapping put into the group.
+    #[allow(dead_code)] // Read where such a token is made.
+    pub serial: u64,
 }
 
 impl Group {

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::model::Group;
 use super::store;
-use crate::token::service::revoke;
+use crate::token::service::{GONE, revoke};
 use crate::token::{Revocation, RevocationKind};
 use crate::user::model::User;
 use crate::{Identity, domain, user, wire};
@@ -37,6 +37,21 @@ pub(crate) async fn end_tokens(tx: &mut Tx, users: &[UserId]) -> Result<Vec<Revo
         if let Some(serial) = user::store::raise_serial(tx, user).await? {
             ended.push(revoke(tx, RevocationKind::User, user.as_str(), "", serial).await?);
         }
+    }
+    Ok(ended)
+}
+
+/// Ends the tokens of members, and of users whom a mapping put into the group, that rest on a role
+/// of it: for one scope, or (empty) for all.
+pub(crate) async fn end_tokens_of_group(
+    tx: &mut Tx,
+    group: &str,
+    scope: &str,
+) -> Result<Vec<Revocation>, Fault> {
+    let members = store::members(tx, group).await?;
+    let mut ended = end_tokens(tx, &members).await?;
+    if let Some(serial) = store::raise_serial(tx, group).await? {
+        ended.push(revoke(tx, RevocationKind::Group, group, scope, serial).await?);
     }
     Ok(ended)
 }
@@ -101,8 +116,13 @@ impl Identity {
     ) -> Result<Group, Fault> {
         let domain = self.domain_for(ctx, domain.as_ref())?;
         ctx.authorise("identity:create_group", &Target::domain(&domain))?;
-        let group =
-            Group { id: Uuid::new_v4().simple().to_string(), domain_id: domain, name, description };
+        let group = Group {
+            id: Uuid::new_v4().simple().to_string(),
+            domain_id: domain,
+            name,
+            description,
+            serial: 0,
+        };
         self.change(ctx, move |tx| {
             let group = group.clone();
             Box::pin(async move {
@@ -159,7 +179,8 @@ impl Identity {
                 tx.lock(&[ObjectLock::new("group", &id)]).await?;
                 let group = existing(tx, &id).await?;
                 let members = store::members(tx, &id).await?;
-                let ended = end_tokens(tx, &members).await?;
+                let mut ended = end_tokens(tx, &members).await?;
+                ended.push(revoke(tx, RevocationKind::Group, &id, "", GONE).await?);
                 store::delete(tx, &id).await?;
                 journal(tx, "delete", &id, Some(group.public()), None);
                 Ok(((), ended))

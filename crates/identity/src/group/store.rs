@@ -13,6 +13,7 @@ fn group_of(row: &Row) -> Result<Group, DatabaseError> {
         domain_id: row.parse("domain_id")?,
         name: row.text("name")?,
         description: row.text("description")?,
+        serial: u64::try_from(row.int("serial")?).unwrap_or(0),
     })
 }
 
@@ -76,6 +77,17 @@ pub(crate) async fn update(tx: &mut Tx, group: &Group) -> Result<bool, DatabaseE
     Ok(changed == 1)
 }
 
+/// Raises the serial; answers the new one, which is the first good one. `None`: no such group.
+pub(crate) async fn raise_serial(tx: &mut Tx, id: &str) -> Result<Option<u64>, DatabaseError> {
+    let row = tx
+        .query_opt(
+            "UPDATE identity_groups SET serial = serial + 1 WHERE id = $1 RETURNING serial",
+            &params![id],
+        )
+        .await?;
+    row.map(|row| Ok(u64::try_from(row.int("serial")?).unwrap_or(0))).transpose()
+}
+
 pub(crate) async fn delete(tx: &mut Tx, id: &str) -> Result<(), DatabaseError> {
     tx.execute("DELETE FROM identity_group_members WHERE group_id = $1", &params![id]).await?;
     tx.execute(
@@ -87,13 +99,13 @@ pub(crate) async fn delete(tx: &mut Tx, id: &str) -> Result<(), DatabaseError> {
     Ok(())
 }
 
-pub(crate) async fn delete_in_domain(tx: &mut Tx, domain: &DomainId) -> Result<(), DatabaseError> {
+pub(crate) async fn in_domain(
+    tx: &mut Tx,
+    domain: &DomainId,
+) -> Result<Vec<String>, DatabaseError> {
     let rows =
         tx.query("SELECT id FROM identity_groups WHERE domain_id = $1", &params![domain]).await?;
-    for row in rows {
-        delete(tx, &row.text("id")?).await?;
-    }
-    Ok(())
+    rows.iter().map(|row| row.text("id")).collect()
 }
 
 pub(crate) async fn add_member(

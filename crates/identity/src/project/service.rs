@@ -9,7 +9,7 @@ use super::model::Project;
 use super::store;
 use crate::fields::merge_extra;
 use crate::token::RevocationKind;
-use crate::token::service::revoke;
+use crate::token::service::{GONE, revoke};
 use crate::{Identity, domain, user, wire};
 
 /// A new project, or what changes of one.
@@ -260,7 +260,7 @@ impl Identity {
                 user::store::forget_default_project(tx, &id).await?;
                 journal(tx, "delete", &id, Some(&project), None);
                 let kind = RevocationKind::Project;
-                Ok(((), vec![revoke(tx, kind, id.as_str(), "", u64::MAX >> 1).await?]))
+                Ok(((), vec![revoke(tx, kind, id.as_str(), "", GONE).await?]))
             })
         })
         .await

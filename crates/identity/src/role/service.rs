@@ -9,7 +9,9 @@ use service_kit::{Ctx, Filters, Target};
 use super::model::Role;
 use super::store;
 use crate::fields::Patch;
-use crate::{Identity, wire};
+use crate::token::service::revoke;
+use crate::token::{Revocation, RevocationKind};
+use crate::{Identity, token, wire};
 
 /// Told after every change to roles and implications.
 const CHANNEL: &str = "identity_roles";
@@ -223,12 +225,31 @@ impl Identity {
                     return Err(Fault::not_found(format!("{prior} does not imply {implied}")));
                 }
                 journal(tx, "update", &prior, Some(&role), Some(&role));
-                Ok(((), Vec::new()))
+                Ok(((), end_tokens_naming(tx, &implied).await?))
             })
         })
         .await?;
         Ok(self.tokens.reload().await?)
     }
+}
+
+/// Ends the tokens by trusts, application credentials and OAuth that name a role, or one that it
+/// implies: whoever they were cut out of may have had it by an implication that has just ended.
+/// (Other tokens name only roles that were assigned; what these imply is looked up every time.)
+async fn end_tokens_naming(tx: &mut Tx, role: &RoleId) -> Result<Vec<Revocation>, Fault> {
+    let serial = token::store::raise_implications_serial(tx).await?;
+    let known = store::implications(tx).await?;
+    let mut named = BTreeSet::from([role]);
+    for (_, implied) in &known {
+        if reaches(&known, role, implied) {
+            named.insert(implied);
+        }
+    }
+    let mut ended = Vec::new();
+    for role in named {
+        ended.push(revoke(tx, RevocationKind::ImpliedRole, role.as_str(), "", serial).await?);
+    }
+    Ok(ended)
 }
 
 /// Whether `from` implies `to`, directly or by others, or is it.

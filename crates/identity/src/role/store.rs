@@ -76,6 +76,20 @@ pub(crate) async fn holders(tx: &mut Tx, role: &RoleId) -> Result<Vec<UserId>, D
     rows.iter().map(|row| row.parse("user_id")).collect()
 }
 
+pub(crate) async fn holding_groups(
+    tx: &mut Tx,
+    role: &RoleId,
+) -> Result<Vec<String>, DatabaseError> {
+    let rows = tx
+        .query(
+            "SELECT DISTINCT actor_id FROM identity_assignments
+             WHERE actor_kind = 'group' AND role_id = $1",
+            &params![role],
+        )
+        .await?;
+    rows.iter().map(|row| row.text("actor_id")).collect()
+}
+
 pub(crate) async fn delete(tx: &mut Tx, id: &RoleId) -> Result<(), DatabaseError> {
     tx.execute("DELETE FROM identity_assignments WHERE role_id = $1", &params![id]).await?;
     tx.execute(

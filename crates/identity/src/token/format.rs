@@ -7,14 +7,16 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cloud_types::{DomainId, ProjectId, RoleId, Timestamp, UserId};
 use uuid::Uuid;
 
+use super::basis::Basis;
+use super::bytes::{Input, Put, put_count, put_id, put_stamp};
 use super::keys::KeySet;
 
 const VERSION: u8 = 1;
 const CONTEXT: &[u8] = b"meridian token 1\0";
 const SIGNATURE_BYTES: usize = 64;
-/// Longest text that is looked at: a token with 255 roles has about 6 KiB.
-const MAX_TEXT: usize = 8192;
-const DEFAULT_WORD: &str = "default";
+/// Longest text that is written or looked at. Clients' and proxies' limits for one header are
+/// 8 KiB or more.
+const MAX_TEXT: usize = 8000;
 
 /// Why a text is no token of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +33,9 @@ pub enum FormatError {
     /// Signed by us, but not what this release writes.
     #[error("the token's content is not understood")]
     BadContent,
+    /// More roles, groups or access rules than fit in one header.
+    #[error("the token would be longer than {MAX_TEXT} characters")]
+    TooLong,
 }
 
 /// Names one token in revocations and audit trails, without being able to stand for it.
@@ -105,8 +110,8 @@ impl Scope {
 /// What a token says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claims {
-    /// Bits, see [`super`].
-    pub methods: u8,
+    /// How the bearer proved who they are.
+    pub methods: Methods,
     /// When it was issued.
     pub issued_at: Timestamp,
     /// After this it is refused.
@@ -123,10 +128,70 @@ pub struct Claims {
     pub audit_id: AuditId,
     /// That of the token from which the chain of tokens began, where this is not it.
     pub chain_id: Option<AuditId>,
+    /// What else it rests on.
+    pub basis: Basis,
 }
 
-/// The methods' names, by bit.
-pub const METHODS: [&str; 5] = ["password", "token", "totp", "application_credential", "external"];
+/// How a bearer proved who they are: a set of methods.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Methods(pub u16);
+
+impl Methods {
+    /// A password.
+    pub const PASSWORD: Methods = Methods(1);
+    /// Another token.
+    pub const TOKEN: Methods = Methods(1 << 1);
+    /// A code from an authenticator app.
+    pub const TOTP: Methods = Methods(1 << 2);
+    /// An application credential.
+    pub const APPLICATION_CREDENTIAL: Methods = Methods(1 << 3);
+    /// OAuth 1.0a.
+    pub const OAUTH1: Methods = Methods(1 << 5);
+    /// An identity provider's word, mapped by rules.
+    pub const MAPPED: Methods = Methods(1 << 6);
+    /// A request signed with an EC2 key.
+    pub const EC2: Methods = Methods(1 << 7);
+    /// OpenID Connect.
+    pub const OPENID: Methods = Methods(1 << 8);
+
+    /// The names, by bit.
+    const NAMES: [&'static str; 9] = [
+        "password",
+        "token",
+        "totp",
+        "application_credential",
+        "external",
+        "oauth1",
+        "mapped",
+        "ec2credential",
+        "openid",
+    ];
+
+    /// The method of that name.
+    pub fn named(name: &str) -> Option<Methods> {
+        Methods::NAMES.iter().position(|known| *known == name).map(|bit| Methods(1 << bit))
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: Methods) -> Methods {
+        Methods(self.0 | other.0)
+    }
+
+    /// Whether all of `other` are among these.
+    pub fn contains(self, other: Methods) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// The methods by name, as Keystone lists them.
+    pub fn names(self) -> Vec<String> {
+        (0..)
+            .zip(Methods::NAMES)
+            .filter(|(bit, _)| self.0 & (1 << bit) != 0)
+            .map(|(_, name)| name.to_owned())
+            .collect()
+    }
+}
 
 impl Claims {
     /// The chain that the token belongs to: its own audit id when it is the first.
@@ -134,52 +199,50 @@ impl Claims {
         self.chain_id.unwrap_or(self.audit_id)
     }
 
-    /// The methods by name, as Keystone lists them.
-    pub fn method_names(&self) -> Vec<String> {
-        METHODS
-            .iter()
-            .enumerate()
-            .filter(|(bit, _)| self.methods & (1 << bit) != 0)
-            .map(|(_, name)| (*name).to_owned())
-            .collect()
-    }
-
     /// The token's text, signed with the newest key.
-    pub fn sign(&self, keys: &KeySet) -> String {
-        let mut out = Vec::with_capacity(256);
+    ///
+    /// # Errors
+    /// [`FormatError::TooLong`].
+    pub fn sign(&self, keys: &KeySet) -> Result<String, FormatError> {
+        let mut out = Vec::with_capacity(512);
         out.push(VERSION);
         out.extend(keys.signing_id());
-        out.push(self.methods);
+        self.put(&mut out).ok_or(FormatError::TooLong)?;
+        let signature = keys.sign(&message(&out));
+        out.extend(signature);
+        let text = URL_SAFE_NO_PAD.encode(out);
+        if text.len() > MAX_TEXT { Err(FormatError::TooLong) } else { Ok(text) }
+    }
+
+    fn put(&self, out: &mut Vec<u8>) -> Put {
+        out.extend(self.methods.0.to_be_bytes());
         out.extend(self.issued_at.0.to_be_bytes());
         out.extend(self.expires_at.0.to_be_bytes());
-        put_stamp(&mut out, self.user.id.as_str(), self.user.serial);
-        put_stamp(&mut out, self.user_domain.id.as_str(), self.user_domain.serial);
+        put_stamp(out, &self.user)?;
+        put_stamp(out, &self.user_domain)?;
         match &self.scope {
             Scope::Unscoped => out.push(0),
             Scope::Project(project, domain) => {
                 out.push(1);
-                put_stamp(&mut out, project.id.as_str(), project.serial);
-                put_stamp(&mut out, domain.id.as_str(), domain.serial);
+                put_stamp(out, project)?;
+                put_stamp(out, domain)?;
             }
             Scope::Domain(domain) => {
                 out.push(2);
-                put_stamp(&mut out, domain.id.as_str(), domain.serial);
+                put_stamp(out, domain)?;
             }
             Scope::System => out.push(3),
         }
-        let roles = &self.roles[..self.roles.len().min(255)];
-        out.push(u8::try_from(roles.len()).unwrap_or(255));
-        for role in roles {
-            put_id(&mut out, role.as_str());
+        put_count(out, self.roles.len())?;
+        for role in &self.roles {
+            put_id(out, role.as_str())?;
         }
         out.push(1 + u8::from(self.chain_id.is_some()));
         out.extend(self.audit_id.0);
         if let Some(chain) = self.chain_id {
             out.extend(chain.0);
         }
-        let signature = keys.sign(&message(&out));
-        out.extend(signature);
-        URL_SAFE_NO_PAD.encode(out)
+        self.basis.put(out)
     }
 
     /// Reads a token and checks its signature; neither expiry nor revocation.
@@ -193,7 +256,7 @@ impl Claims {
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| FormatError::NotAToken)?;
         let split = bytes.len().checked_sub(SIGNATURE_BYTES).ok_or(FormatError::NotAToken)?;
         let (payload, signature) = bytes.split_at(split);
-        let mut input = Input(payload);
+        let mut input = Input::new(payload);
         if input.byte() != Some(VERSION) {
             return Err(FormatError::NotAToken);
         }
@@ -212,78 +275,9 @@ fn message(payload: &[u8]) -> Vec<u8> {
     [CONTEXT, payload].concat()
 }
 
-fn put_stamp(out: &mut Vec<u8>, id: &str, serial: u64) {
-    put_id(out, id);
-    let mut rest = serial;
-    loop {
-        let low = (rest & 0x7f) as u8;
-        rest >>= 7;
-        if rest == 0 {
-            out.push(low);
-            return;
-        }
-        out.push(low | 0x80);
-    }
-}
-
-/// Identifiers have 1 to 64 bytes, by their type.
-fn put_id(out: &mut Vec<u8>, id: &str) {
-    if id == DEFAULT_WORD {
-        out.push(1);
-        return;
-    }
-    if let Ok(uuid) = Uuid::try_parse(id)
-        && uuid.simple().to_string() == id
-    {
-        out.push(0);
-        out.extend(uuid.as_bytes());
-        return;
-    }
-    out.push(u8::try_from(id.len() + 1).unwrap_or(u8::MAX));
-    out.extend(id.as_bytes());
-}
-
-struct Input<'b>(&'b [u8]);
-
 impl Input<'_> {
-    fn byte(&mut self) -> Option<u8> {
-        self.array::<1>().map(|[byte]| byte)
-    }
-
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (head, rest) = self.0.split_first_chunk::<N>()?;
-        self.0 = rest;
-        Some(*head)
-    }
-
-    fn id<T: std::str::FromStr>(&mut self) -> Option<T> {
-        let text = match self.byte()? {
-            0 => Uuid::from_bytes(self.array()?).simple().to_string(),
-            1 => DEFAULT_WORD.to_owned(),
-            length => {
-                let (head, rest) = self.0.split_at_checked(usize::from(length) - 1)?;
-                self.0 = rest;
-                std::str::from_utf8(head).ok()?.to_owned()
-            }
-        };
-        text.parse().ok()
-    }
-
-    fn stamp<T: std::str::FromStr>(&mut self) -> Option<Stamp<T>> {
-        let id = self.id()?;
-        let mut serial = 0u64;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            serial |= u64::from(byte & 0x7f).checked_shl(shift)?;
-            if byte & 0x80 == 0 {
-                return Some(Stamp { id, serial });
-            }
-        }
-        None
-    }
-
     fn claims(&mut self) -> Option<Claims> {
-        let methods = self.byte()?;
+        let methods = Methods(u16::from_be_bytes(self.array()?));
         let issued_at = Timestamp(i64::from_be_bytes(self.array()?));
         let expires_at = Timestamp(i64::from_be_bytes(self.array()?));
         let user = self.stamp()?;
@@ -295,15 +289,15 @@ impl Input<'_> {
             3 => Scope::System,
             _ => return None,
         };
-        let count = self.byte()?;
-        let roles = (0..count).map(|_| self.id()).collect::<Option<Vec<RoleId>>>()?;
+        let roles: Vec<RoleId> = self.list(Input::id)?;
         let audits = self.byte()?;
         if !(1..=2).contains(&audits) {
             return None;
         }
         let audit_id = AuditId(self.array()?);
         let chain_id = if audits == 2 { Some(AuditId(self.array()?)) } else { None };
-        if !self.0.is_empty() {
+        let basis = Basis::take(self)?;
+        if !self.is_empty() {
             return None;
         }
         Some(Claims {
@@ -316,6 +310,7 @@ impl Input<'_> {
             roles,
             audit_id,
             chain_id,
+            basis,
         })
     }
 }

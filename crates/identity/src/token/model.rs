@@ -95,7 +95,8 @@ pub(crate) enum WantedScope {
 
 /// A login as it was asked for.
 pub(crate) struct Login {
-    pub proof: Proof,
+    /// One for each method, in the order in which they were named; at least one.
+    pub proofs: Vec<Proof>,
     pub scope: WantedScope,
 }
 
@@ -106,26 +107,37 @@ fn required(what: &str) -> Fault {
 impl AuthBody {
     /// Checks the request's form.
     pub fn into_login(self) -> Result<Login, Fault> {
-        let IdentityPart { methods, password, token } = self.auth.identity;
+        let IdentityPart { methods, mut password, mut token } = self.auth.identity;
         let scope = wanted_scope(self.auth.scope)?;
-        let proof = match methods.as_slice() {
-            [method] if method == "password" => {
-                let user = password.ok_or_else(|| required("identity.password"))?.user;
-                let secret = Zeroizing::new(user.password);
-                Proof::Password(reference("user", user.id, user.name, user.domain)?, secret)
+        let mut proofs = Vec::with_capacity(methods.len());
+        let mut seen: Vec<String> = Vec::with_capacity(methods.len());
+        for method in methods {
+            if seen.contains(&method) {
+                continue;
             }
-            [method] if method == "token" => {
-                Proof::Token(Zeroizing::new(token.ok_or_else(|| required("identity.token"))?.id))
-            }
-            [] => return Err(required("identity.methods")),
-            _ => {
-                return Err(Fault::unauthorized(
-                    "Attempted to authenticate with an unsupported method. This cloud takes \
-                     exactly one of: password, token.",
-                ));
-            }
-        };
-        Ok(Login { proof, scope })
+            proofs.push(match method.as_str() {
+                "password" => {
+                    let part = password.take().ok_or_else(|| required("identity.password"))?;
+                    let user = part.user;
+                    let secret = Zeroizing::new(user.password);
+                    Proof::Password(reference("user", user.id, user.name, user.domain)?, secret)
+                }
+                "token" => {
+                    let part = token.take().ok_or_else(|| required("identity.token"))?;
+                    Proof::Token(Zeroizing::new(part.id))
+                }
+                _ => {
+                    return Err(Fault::unauthorized(
+                        "Attempted to authenticate with an unsupported method.",
+                    ));
+                }
+            });
+            seen.push(method);
+        }
+        if proofs.is_empty() {
+            return Err(required("identity.methods"));
+        }
+        Ok(Login { proofs, scope })
     }
 }
 
@@ -237,7 +249,7 @@ impl TokenView {
         let mut audit_ids = vec![claims.audit_id.to_string()];
         audit_ids.extend(claims.chain_id.map(|chain| chain.to_string()));
         let mut token = json!({
-            "methods": claims.method_names(),
+            "methods": claims.methods.names(),
             "user": {
                 "id": self.user.id,
                 "name": self.user.name,

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
-use cloud_types::Timestamp;
+use cloud_types::{DomainId, Timestamp, UserId};
 
-use super::format::{Claims, Scope};
+use super::basis::Basis;
+use super::format::{Claims, Scope, Stamp};
 
 /// What a revocation speaks of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,9 +22,44 @@ pub(crate) enum RevocationKind {
     Project,
     /// All tokens of users of a domain, or scoped to it or its projects, below a serial.
     Domain,
+    /// All tokens by a trust.
+    Trust,
+    /// All tokens by an application credential.
+    ApplicationCredential,
+    /// All tokens by an EC2 access key.
+    Ec2Key,
+    /// All tokens by a consumer's access tokens.
+    OauthConsumer,
+    /// All tokens by one OAuth access token.
+    OauthToken,
+    /// All tokens of users for whom an identity provider vouched.
+    IdentityProvider,
+    /// All tokens of users whom a mapping put into a group, for one scope or (empty) for all.
+    /// Members of the group have revocations of their own.
+    Group,
+    /// All tokens that name a role and were cut out of what somebody has, below the serial of what
+    /// roles imply: nothing may imply the role any more.
+    ImpliedRole,
 }
 
 impl RevocationKind {
+    const ALL: [RevocationKind; 14] = [
+        RevocationKind::Token,
+        RevocationKind::Chain,
+        RevocationKind::User,
+        RevocationKind::Grant,
+        RevocationKind::Project,
+        RevocationKind::Domain,
+        RevocationKind::Trust,
+        RevocationKind::ApplicationCredential,
+        RevocationKind::Ec2Key,
+        RevocationKind::OauthConsumer,
+        RevocationKind::OauthToken,
+        RevocationKind::IdentityProvider,
+        RevocationKind::Group,
+        RevocationKind::ImpliedRole,
+    ];
+
     pub fn as_str(self) -> &'static str {
         match self {
             RevocationKind::Token => "token",
@@ -32,20 +68,19 @@ impl RevocationKind {
             RevocationKind::Grant => "grant",
             RevocationKind::Project => "project",
             RevocationKind::Domain => "domain",
+            RevocationKind::Trust => "trust",
+            RevocationKind::ApplicationCredential => "application_credential",
+            RevocationKind::Ec2Key => "ec2_key",
+            RevocationKind::OauthConsumer => "oauth_consumer",
+            RevocationKind::OauthToken => "oauth_token",
+            RevocationKind::IdentityProvider => "identity_provider",
+            RevocationKind::Group => "group",
+            RevocationKind::ImpliedRole => "implied_role",
         }
     }
 
     pub fn parse(text: &str) -> Option<Self> {
-        [
-            RevocationKind::Token,
-            RevocationKind::Chain,
-            RevocationKind::User,
-            RevocationKind::Grant,
-            RevocationKind::Project,
-            RevocationKind::Domain,
-        ]
-        .into_iter()
-        .find(|kind| kind.as_str() == text)
+        RevocationKind::ALL.into_iter().find(|kind| kind.as_str() == text)
     }
 }
 
@@ -54,9 +89,9 @@ impl RevocationKind {
 pub(crate) struct Revocation {
     pub id: String,
     pub kind: RevocationKind,
-    /// An audit id, or the id of a user, project or domain.
+    /// An audit id, or the id of what is no longer good.
     pub subject: String,
-    /// For a grant: [`Scope::key`]. Otherwise empty.
+    /// For a grant, and for a group's role: [`Scope::key`]. Otherwise empty.
     pub scope: String,
     /// The first serial that is good again.
     pub serial: u64,
@@ -86,35 +121,71 @@ impl Revocations {
         if self.known.is_empty() {
             return false;
         }
-        let below = |kind, subject: &str, scope: &str, serial: u64| {
-            self.known
-                .get(&(kind, subject.to_owned(), scope.to_owned()))
-                .is_some_and(|(first_good, _)| serial < *first_good)
-        };
         let named = |kind, audit: String| self.known.contains_key(&(kind, audit, String::new()));
-        let user = claims.user.id.as_str();
-        if named(RevocationKind::Token, claims.audit_id.to_string())
+        named(RevocationKind::Token, claims.audit_id.to_string())
             || named(RevocationKind::Chain, claims.chain().to_string())
-            || below(RevocationKind::User, user, "", claims.user.serial)
-            || below(RevocationKind::Grant, user, &claims.scope.key(), claims.user.serial)
-            || below(
-                RevocationKind::Domain,
-                claims.user_domain.id.as_str(),
-                "",
-                claims.user_domain.serial,
-            )
-        {
-            return true;
-        }
-        match &claims.scope {
+            || self.person(&claims.user, &claims.user_domain, &claims.scope)
+            || self.scope(&claims.scope)
+            || self.basis(&claims.basis, &claims.scope)
+            || claims.basis.implications.is_some_and(|serial| {
+                let kind = RevocationKind::ImpliedRole;
+                claims.roles.iter().any(|role| self.below(kind, role.as_str(), "", serial))
+            })
+    }
+
+    fn below(&self, kind: RevocationKind, subject: &str, scope: &str, serial: u64) -> bool {
+        self.known
+            .get(&(kind, subject.to_owned(), scope.to_owned()))
+            .is_some_and(|(first_good, _)| serial < *first_good)
+    }
+
+    fn stamp(&self, kind: RevocationKind, stamp: &Stamp<String>) -> bool {
+        self.below(kind, &stamp.id, "", stamp.serial)
+    }
+
+    /// Somebody whose rights the token rests on: its user, or another in its trust.
+    fn person(&self, user: &Stamp<UserId>, domain: &Stamp<DomainId>, scope: &Scope) -> bool {
+        let id = user.id.as_str();
+        self.below(RevocationKind::User, id, "", user.serial)
+            || self.below(RevocationKind::Grant, id, &scope.key(), user.serial)
+            || self.below(RevocationKind::Domain, domain.id.as_str(), "", domain.serial)
+    }
+
+    fn scope(&self, scope: &Scope) -> bool {
+        let domain_is_gone = |domain: &Stamp<DomainId>| {
+            self.below(RevocationKind::Domain, domain.id.as_str(), "", domain.serial)
+        };
+        match scope {
             Scope::Project(project, domain) => {
-                below(RevocationKind::Project, project.id.as_str(), "", project.serial)
-                    || below(RevocationKind::Domain, domain.id.as_str(), "", domain.serial)
+                self.below(RevocationKind::Project, project.id.as_str(), "", project.serial)
+                    || domain_is_gone(domain)
             }
-            Scope::Domain(domain) => {
-                below(RevocationKind::Domain, domain.id.as_str(), "", domain.serial)
-            }
+            Scope::Domain(domain) => domain_is_gone(domain),
             Scope::Unscoped | Scope::System => false,
         }
+    }
+
+    fn basis(&self, basis: &Basis, scope: &Scope) -> bool {
+        let Basis { trust, application_credential, ec2_key, oauth, federation, implications: _ } =
+            basis;
+        trust.as_ref().is_some_and(|basis| {
+            self.stamp(RevocationKind::Trust, &basis.trust)
+                || basis.others.iter().any(|(user, domain)| self.person(user, domain, scope))
+        }) || application_credential.as_ref().is_some_and(|basis| {
+            self.stamp(RevocationKind::ApplicationCredential, &basis.credential)
+        }) || ec2_key.as_ref().is_some_and(|key| self.stamp(RevocationKind::Ec2Key, key))
+            || oauth.as_ref().is_some_and(|basis| {
+                self.stamp(RevocationKind::OauthConsumer, &basis.consumer)
+                    || self.stamp(RevocationKind::OauthToken, &basis.access_token)
+            })
+            || federation.as_ref().is_some_and(|basis| {
+                self.stamp(RevocationKind::IdentityProvider, &basis.identity_provider)
+                    || basis.groups.iter().any(|group| {
+                        let of_scope = scope.key();
+                        ["", of_scope.as_str()].into_iter().any(|scope| {
+                            self.below(RevocationKind::Group, &group.id, scope, group.serial)
+                        })
+                    })
+            })
     }
 }

@@ -150,3 +150,15 @@ async fn direct(
     )
     .await
 }
+
+/// Raises the serial of what roles imply; answers the new one, which is the first good one.
+pub(crate) async fn raise_implications_serial(tx: &mut Tx) -> Result<u64, DatabaseError> {
+    let row = tx
+        .query_opt(
+            "UPDATE identity_serials SET serial = serial + 1
+             WHERE name = 'role_implications' RETURNING serial",
+            &params![],
+        )
+        .await?;
+    row.map_or(Ok(0), |row| Ok(u64::try_from(row.int("serial")?).unwrap_or(0)))
+}

@@ -7,7 +7,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cloud_types::{DomainId, ProjectId, RoleId, Timestamp, UserId};
 use proptest::prelude::*;
 
-use super::format::{AuditId, Claims, FormatError, Scope, Stamp};
+use service_kit::AccessRule;
+
+use super::basis::{ApplicationCredentialBasis, Basis, FederationBasis, OauthBasis, TrustBasis};
+use super::format::{AuditId, Claims, FormatError, Methods, Scope, Stamp};
 use super::keys::{KeyError, KeySet, KeySource};
 use super::revocation::{Revocation, RevocationKind, Revocations};
 
@@ -21,7 +24,7 @@ fn id<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
 
 fn claims(roles: usize) -> Claims {
     Claims {
-        methods: 3,
+        methods: Methods::PASSWORD.and(Methods::TOKEN),
         issued_at: Timestamp(1_700_000_000_123_456),
         expires_at: Timestamp(1_700_003_600_123_456),
         user: Stamp::new(UserId::random(), 7),
@@ -33,14 +36,78 @@ fn claims(roles: usize) -> Claims {
         roles: (0..roles).map(|_| RoleId::random()).collect(),
         audit_id: AuditId::random(),
         chain_id: Some(AuditId::random()),
+        basis: Basis::default(),
     }
+}
+
+fn hex() -> String {
+    ProjectId::random().to_string()
+}
+
+fn stamp(serial: u64) -> Stamp<String> {
+    Stamp::new(hex(), serial)
+}
+
+/// One for each thing that a token can rest on.
+fn bases() -> [(&'static str, Basis); 5] {
+    let trust = TrustBasis {
+        trust: stamp(0),
+        impersonation: true,
+        others: vec![(Stamp::new(UserId::random(), 3), Stamp::new(DomainId::random(), 1))],
+    };
+    let credential =
+        ApplicationCredentialBasis { credential: stamp(0), restricted: true, access_rules: None };
+    let federation = FederationBasis {
+        identity_provider: Stamp::new("company".into(), 2),
+        protocol: "openid".into(),
+        groups: vec![stamp(0), stamp(1), stamp(200)],
+    };
+    [
+        ("trust", Basis { trust: Some(trust), implications: Some(4), ..Basis::default() }),
+        (
+            "application credential",
+            Basis { application_credential: Some(credential), ..Basis::default() },
+        ),
+        ("ec2", Basis { ec2_key: Some(stamp(0)), ..Basis::default() }),
+        (
+            "oauth",
+            Basis {
+                oauth: Some(OauthBasis { consumer: stamp(0), access_token: stamp(0) }),
+                ..Basis::default()
+            },
+        ),
+        ("federation", Basis { federation: Some(federation), ..Basis::default() }),
+    ]
 }
 
 #[test]
 fn ten_roles_fit_in_600_characters() {
-    let text = claims(10).sign(&keys());
-    assert!(text.len() < 600, "{} characters", text.len());
-    assert!(text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'));
+    let keys = keys();
+    for (kind, basis) in [("login", Basis::default())].into_iter().chain(bases()) {
+        let text = Claims { basis, ..claims(10) }.sign(&keys).unwrap();
+        assert!(text.len() < 600, "{kind}: {} characters", text.len());
+        assert!(text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'));
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_not_signed() {
+    let keys = keys();
+    assert_eq!(claims(256).sign(&keys), Err(FormatError::TooLong));
+    let rule = AccessRule { service: "s".into(), method: "GET".into(), path: "/x".repeat(100) };
+    let basis = |rules: usize| Basis {
+        application_credential: Some(ApplicationCredentialBasis {
+            credential: stamp(0),
+            restricted: false,
+            access_rules: Some(vec![rule.clone(); rules]),
+        }),
+        ..Basis::default()
+    };
+    let sign = |rules| Claims { basis: basis(rules), ..claims(10) }.sign(&keys);
+    assert!(Claims::read(&sign(20).unwrap(), &keys).is_ok());
+    assert_eq!(sign(30), Err(FormatError::TooLong));
+    let nameless = Basis { ec2_key: Some(Stamp::new(String::new(), 0)), ..Basis::default() };
+    assert_eq!(Claims { basis: nameless, ..claims(1) }.sign(&keys), Err(FormatError::TooLong));
 }
 
 #[test]
@@ -53,14 +120,14 @@ fn what_is_signed_is_read_back() {
         claims(0).scope,
     ] {
         let claims = Claims { scope, chain_id: None, ..claims(3) };
-        assert_eq!(Claims::read(&claims.sign(&keys), &keys), Ok(claims));
+        assert_eq!(Claims::read(&claims.sign(&keys).unwrap(), &keys), Ok(claims));
     }
 }
 
 #[test]
 fn every_changed_bit_is_noticed() {
     let keys = keys();
-    let text = claims(1).sign(&keys);
+    let text = claims(1).sign(&keys).unwrap();
     let bytes = URL_SAFE_NO_PAD.decode(&text).unwrap();
     for at in 0..bytes.len() {
         let mut changed = bytes.clone();
@@ -75,7 +142,7 @@ fn every_changed_bit_is_noticed() {
 
 #[test]
 fn another_clouds_token_is_refused() {
-    let text = claims(1).sign(&keys());
+    let text = claims(1).sign(&keys()).unwrap();
     assert_eq!(Claims::read(&text, &keys()), Err(FormatError::UnknownKey));
     assert_eq!(Claims::read("", &keys()), Err(FormatError::NotAToken));
     assert_eq!(Claims::read(&"A".repeat(9000), &keys()), Err(FormatError::NotAToken));
@@ -87,7 +154,7 @@ fn a_rotated_key_still_verifies_until_it_is_removed() {
     let directory = tempfile::tempdir().unwrap();
     let source = KeySource::Directory(directory.path().join("keys"));
     let first = KeySet::load(&source).unwrap();
-    let text = claims(1).sign(&first);
+    let text = claims(1).sign(&first).unwrap();
     let path = directory.path().join("keys");
     let again = KeySet::load(&source).unwrap();
     assert!(Claims::read(&text, &again).is_ok(), "the same key is loaded after a restart");
@@ -99,7 +166,7 @@ fn a_rotated_key_still_verifies_until_it_is_removed() {
     std::fs::set_permissions(&newer, std::fs::Permissions::from_mode(0o600)).unwrap();
     let rotated = KeySet::load(&source).unwrap();
     assert!(Claims::read(&text, &rotated).is_ok());
-    let fresh = claims(1).sign(&rotated);
+    let fresh = claims(1).sign(&rotated).unwrap();
     assert_eq!(Claims::read(&fresh, &first), Err(FormatError::UnknownKey));
     std::fs::remove_file(path.join("0001.key")).unwrap();
     let last = KeySet::load(&source).unwrap();
@@ -165,25 +232,128 @@ fn an_expired_revocation_is_forgotten() {
     assert!(!revocations.covers(&claims));
 }
 
+#[test]
+fn what_a_token_rests_on_ends_it_and_nothing_else_does() {
+    for (kind, basis) in bases() {
+        let claims = Claims { basis: basis.clone(), ..claims(1) };
+        let (trust, credential) = (&basis.trust, &basis.application_credential);
+        let mut ends: Vec<(RevocationKind, String, String, u64)> = Vec::new();
+        let mut add = |kind, subject: &str, scope: &str, serial| {
+            ends.push((kind, subject.to_owned(), scope.to_owned(), serial));
+        };
+        let scope = claims.scope.key();
+        if let Some(TrustBasis { trust, others, .. }) = trust {
+            add(RevocationKind::Trust, &trust.id, "", trust.serial + 1);
+            let (user, domain) = &others[0];
+            add(RevocationKind::User, user.id.as_str(), "", user.serial + 1);
+            add(RevocationKind::Grant, user.id.as_str(), &scope, user.serial + 1);
+            add(RevocationKind::Domain, domain.id.as_str(), "", domain.serial + 1);
+            add(RevocationKind::ImpliedRole, claims.roles[0].as_str(), "", 5);
+        }
+        if let Some(basis) = credential {
+            add(RevocationKind::ApplicationCredential, &basis.credential.id, "", 1);
+        }
+        if let Some(key) = &basis.ec2_key {
+            add(RevocationKind::Ec2Key, &key.id, "", 1);
+        }
+        if let Some(basis) = &basis.oauth {
+            add(RevocationKind::OauthConsumer, &basis.consumer.id, "", 1);
+            add(RevocationKind::OauthToken, &basis.access_token.id, "", 1);
+        }
+        if let Some(basis) = &basis.federation {
+            add(RevocationKind::IdentityProvider, &basis.identity_provider.id, "", 3);
+            let last = &basis.groups[2];
+            add(RevocationKind::Group, &last.id, "", last.serial + 1);
+            add(RevocationKind::Group, &last.id, &scope, last.serial + 1);
+        }
+        assert!(!ends.is_empty());
+        for (what, subject, scope, serial) in ends {
+            let covers = |subject: &str, scope: &str, serial| {
+                revoked(what, subject, scope, serial).covers(&claims)
+            };
+            assert!(covers(&subject, &scope, serial), "{kind}: {what:?}");
+            assert!(!covers(&subject, &scope, serial - 1), "{kind}: {what:?} before it");
+            assert!(!covers("another", &scope, serial), "{kind}: another {what:?}");
+            assert!(!covers(&subject, "system", serial), "{kind}: {what:?} elsewhere");
+            let plain = Claims { basis: Basis::default(), ..claims.clone() };
+            let spared = !revoked(what, &subject, &scope, serial).covers(&plain);
+            assert!(spared, "{kind}: {what:?} of a plain login");
+        }
+    }
+}
+
+fn any_stamp() -> impl Strategy<Value = Stamp<String>> {
+    let id = prop_oneof!["[a-f0-9]{32}", "[a-f0-9]{64}", "[ -~]{1,64}", "default", "[é😀]{1,60}"];
+    (id, any::<u64>()).prop_map(|(id, serial)| Stamp::new(id, serial))
+}
+
+fn any_person() -> impl Strategy<Value = (Stamp<UserId>, Stamp<DomainId>)> {
+    let id = || prop_oneof!["[a-f0-9]{32}", "[a-f0-9]{64}", "[A-Za-z0-9_-]{1,64}", "default"];
+    (id(), any::<u64>(), id(), any::<u64>()).prop_map(|(user, serial, domain, domain_serial)| {
+        (
+            Stamp::new(user.parse().unwrap(), serial),
+            Stamp::new(domain.parse().unwrap(), domain_serial),
+        )
+    })
+}
+
+fn any_basis() -> impl Strategy<Value = Basis> {
+    use prop::collection::vec;
+    use prop::option::of;
+    let trust = (any_stamp(), any::<bool>(), vec(any_person(), 0..4))
+        .prop_map(|(trust, impersonation, others)| TrustBasis { trust, impersonation, others });
+    let rule = ("[a-z]{0,20}", "[A-Z]{0,7}", "\\PC{0,60}")
+        .prop_map(|(service, method, path)| AccessRule { service, method, path });
+    let credential = (any_stamp(), any::<bool>(), of(vec(rule, 0..5))).prop_map(
+        |(credential, restricted, access_rules)| ApplicationCredentialBasis {
+            credential,
+            restricted,
+            access_rules,
+        },
+    );
+    let oauth = (any_stamp(), any_stamp())
+        .prop_map(|(consumer, access_token)| OauthBasis { consumer, access_token });
+    let federation = (any_stamp(), "[a-z0-9]{1,64}", vec(any_stamp(), 0..5)).prop_map(
+        |(identity_provider, protocol, groups)| FederationBasis {
+            identity_provider,
+            protocol,
+            groups,
+        },
+    );
+    let implications = of(any::<u64>());
+    (of(trust), of(credential), of(any_stamp()), of(oauth), of(federation), implications).prop_map(
+        |(trust, application_credential, ec2_key, oauth, federation, implications)| Basis {
+            trust,
+            application_credential,
+            ec2_key,
+            oauth,
+            federation,
+            implications,
+        },
+    )
+}
+
 proptest! {
     #[test]
-    fn free_identifiers_and_serials_round_trip(
+    fn whatever_a_token_says_is_read_back(
         user in "[A-Za-z0-9_-]{1,64}",
         role in "[a-f0-9]{32}|[A-F0-9]{32}|default",
         serial in any::<u64>(),
-        methods in any::<u8>(),
+        methods in any::<u16>(),
         times in any::<(i64, i64)>(),
+        basis in any_basis(),
     ) {
         let keys = KeySet::load(&KeySource::Ephemeral).unwrap();
         let claims = Claims {
-            methods,
+            methods: Methods(methods),
+            basis,
             issued_at: Timestamp(times.0),
             expires_at: Timestamp(times.1),
             user: Stamp::new(user.parse().unwrap(), serial),
             roles: vec![role.parse().unwrap()],
             ..claims(0)
         };
-        prop_assert_eq!(Claims::read(&claims.sign(&keys), &keys), Ok(claims));
+        prop_assert_eq!(Claims::read(&claims.sign(&keys).unwrap(), &keys), Ok(claims));
     }
 
     #[test]

@@ -160,8 +160,16 @@ impl Tokens {
     }
 
     /// Signs what was decided.
-    pub(crate) fn sign(&self, claims: &Claims) -> String {
-        claims.sign(&self.keys)
+    ///
+    /// # Errors
+    /// 400 when it is too much for one token.
+    pub(crate) fn sign(&self, claims: &Claims) -> Result<String, Fault> {
+        claims.sign(&self.keys).map_err(|error| {
+            Fault::bad_request(format!(
+                "There are too many roles, groups or access rules for one token ({error}). Ask \
+                 for a narrower scope."
+            ))
+        })
     }
 
     /// What a good token says, with the form that services see.
@@ -290,10 +298,11 @@ fn as_token(claims: &Claims, roles: &RoleDirectory) -> Token {
         domain,
         system,
         roles: roles.expand(&claims.roles),
-        methods: claims.method_names(),
+        methods: claims.methods.names(),
         issued_at: claims.issued_at,
         expires_at: claims.expires_at,
         audit_ids,
+        delegation: claims.basis.delegation(&claims.user.id),
     }
 }
 

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::model::User;
 use super::store;
 use crate::fields::{Patch, merge_extra};
-use crate::token::service::revoke;
+use crate::token::service::{GONE, revoke};
 use crate::token::{Revocation, RevocationKind};
 use crate::{Identity, domain, wire};
 
@@ -276,7 +276,7 @@ pub(crate) async fn remove(tx: &mut Tx, user: &User) -> Result<Revocation, Fault
     store::delete(tx, &user.id).await?;
     journal(tx, "delete", &user.id, Some(user), None);
     // No serial is good any more: the id is never given out again.
-    Ok(revoke(tx, RevocationKind::User, user.id.as_str(), "", u64::MAX >> 1).await?)
+    Ok(revoke(tx, RevocationKind::User, user.id.as_str(), "", GONE).await?)
 }
 
 async fn locked(tx: &mut Tx, id: &UserId) -> Result<User, Fault> {

@@ -15,8 +15,9 @@ use serde_json::{Value, json};
 use super::*;
 use crate::rate::RateLimit;
 use crate::{
-    Access, Answer, ApiResult, Created, Ctx, FixedTokens, Json, KitConfig, Path, Policy,
-    PolicyRule, RouteOptions, StrictJson, Target, Token, idempotency,
+    Access, AccessRule, Answer, ApiResult, Created, Ctx, FixedTokens, Json, KitConfig, Path,
+    Policy, PolicyRule, RouteOptions, StrictJson, Target, Token, TokenApplicationCredential,
+    idempotency,
 };
 
 /// Runs tests on both databases: `name::sqlite`, `name::postgres`.
@@ -164,7 +165,8 @@ impl Fixture {
         let tokens = FixedTokens::default()
             .with("member", Token::for_test("ann", Some("p"), &["member"]))
             .with("other", Token::for_test("bob", Some("q"), &["member"]))
-            .with("reader", Token::for_test("ron", Some("p"), &["reader"]));
+            .with("reader", Token::for_test("ron", Some("p"), &["reader"]))
+            .with("narrow", narrow());
         let kit = Kit::new(db.clone(), Policy::new(&[RULES]).unwrap(), Arc::new(tokens), config);
         let made = Arc::new(AtomicUsize::new(0));
         let world = World { kit: kit.clone(), made: made.clone() };
@@ -199,6 +201,36 @@ impl Fixture {
         let (status, headers, text) = self.send(request).await;
         (status, headers, serde_json::from_str(&text).unwrap())
     }
+}
+
+/// A member's token that may show one kind of thing of one service, and nothing else.
+fn narrow() -> Token {
+    let mut token = Token::for_test("ann", Some("p"), &["member"]);
+    token.delegation.application_credential = Some(TokenApplicationCredential {
+        id: "c".into(),
+        restricted: true,
+        access_rules: Some(vec![AccessRule {
+            service: "network".into(),
+            method: "GET".into(),
+            path: "/things/*".into(),
+        }]),
+    });
+    token
+}
+
+#[tokio::test]
+async fn access_rules_hold_in_every_service_before_anything_is_looked_up() {
+    let fixture = Fixture::new().await;
+    for service in Service::ALL {
+        let prefix = service.prefix();
+        let show = ask("GET", &format!("{prefix}/things/{ID}"), "narrow");
+        let (shown, _, _) = fixture.send(show.body(Body::empty()).unwrap()).await;
+        assert_eq!(shown, if service == Service::Network { 200 } else { 401 }, "{prefix}");
+        let make = ask("POST", &format!("{prefix}/things"), "narrow");
+        let body = Body::from(json!({"name": "a"}).to_string());
+        assert_eq!(fixture.send(make.body(body).unwrap()).await.0, 401, "{prefix}");
+    }
+    assert_eq!(fixture.made.load(Ordering::SeqCst), 0);
 }
 
 fn ask(method: &str, path: &str, token: &str) -> http::request::Builder {

@@ -1,14 +1,6 @@
-//! The schema of identity.
+//! Users, groups, projects, domains, roles, assignments, the catalogue and revocations.
 
-use database::{Migration, MigrationSet};
-
-/// Users, groups, projects, domains, roles, assignments, the catalogue and revocations.
-pub const MIGRATIONS: MigrationSet = MigrationSet {
-    service: "identity",
-    migrations: &[Migration {
-        number: 1,
-        name: "identity",
-        sql: "
+pub(super) const IDENTITY: &str = "
 CREATE TABLE identity_domains (
     id TEXT PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
@@ -118,6 +110,15 @@ CREATE TABLE identity_revocations (
     expires_at BIGINT NOT NULL
 );
 CREATE INDEX identity_revocations_expiry ON identity_revocations (expires_at);
-",
-    }],
-};
+";
+
+/// Serials of groups, for tokens that name the groups of a mapped user; and of what belongs to
+/// nobody (`role_implications`).
+pub(super) const SERIALS: &str = "
+ALTER TABLE identity_groups ADD COLUMN serial BIGINT NOT NULL DEFAULT 0;
+CREATE TABLE identity_serials (
+    name TEXT PRIMARY KEY,
+    serial BIGINT NOT NULL
+);
+INSERT INTO identity_serials (name, serial) VALUES ('role_implications', 0);
+";

@@ -1,0 +1,14 @@
+//! The schema of identity: one file for each group of tables.
+
+mod base;
+
+use database::{Migration, MigrationSet};
+
+/// All that identity keeps.
+pub const MIGRATIONS: MigrationSet = MigrationSet {
+    service: "identity",
+    migrations: &[
+        Migration { number: 1, name: "identity", sql: base::IDENTITY },
+        Migration { number: 2, name: "serials", sql: base::SERIALS },
+    ],
+};

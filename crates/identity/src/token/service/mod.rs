@@ -1,0 +1,175 @@
+//! Issuing, describing and revoking tokens.
+
+mod prove;
+mod scope;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cloud_types::{Fault, RoleId};
+use database::{DatabaseError, Tx};
+use serde_json::Value;
+use service_kit::{Ctx, Target};
+use uuid::Uuid;
+
+use self::scope::{add_catalog, assemble, user_and_domain, view_of};
+use super::format::{AuditId, Claims, Stamp};
+use super::model::{Login, TokenView, WantedScope};
+use super::revocation::{Revocation, RevocationKind};
+use super::store;
+use crate::Identity;
+
+pub(crate) use self::prove::Proven;
+
+/// Revocations are kept at least this long: longer than any token that an earlier configuration
+/// may have issued.
+const REVOCATION_KEPT: Duration = Duration::from_secs(25 * 3600);
+
+/// A first good serial that no object reaches: what was deleted is never good again.
+pub(crate) const GONE: u64 = u64::MAX >> 1;
+
+/// A signed token and its body.
+pub(crate) struct Issued {
+    pub text: String,
+    pub body: Value,
+}
+
+pub(crate) fn refused() -> Fault {
+    Fault::unauthorized("The request you have made requires authentication.")
+}
+
+impl Identity {
+    /// A login, or another scope for a token.
+    pub(crate) async fn issue(&self, login: Login, with_catalog: bool) -> Result<Issued, Fault> {
+        let Login { proofs, scope } = login;
+        let mut proven: Option<Proven> = None;
+        for proof in proofs {
+            let next = self.prove(proof).await?;
+            proven = Some(match proven {
+                None => next,
+                Some(before) => before.and(next)?,
+            });
+        }
+        self.issue_for(proven.ok_or_else(refused)?, scope, with_catalog).await
+    }
+
+    /// A token for somebody who was proven.
+    pub(crate) async fn issue_for(
+        &self,
+        proven: Proven,
+        wanted: WantedScope,
+        with_catalog: bool,
+    ) -> Result<Issued, Fault> {
+        let proven = Arc::new(proven);
+        let given = proven.clone();
+        let (view, parts) = self
+            .look(move |tx| {
+                let (given, wanted) = (given.clone(), wanted.clone());
+                Box::pin(async move { assemble(tx, &given, &wanted, with_catalog).await })
+            })
+            .await?;
+        let view = self.with_role_names(view, &parts.roles).await?;
+        let lifetime = parts.now.after(self.config.token_lifetime);
+        let claims = Claims {
+            methods: proven.methods,
+            issued_at: parts.now,
+            expires_at: proven.ends_by.unwrap_or(lifetime),
+            user: Stamp::new(view.user.id.clone(), view.user.serial),
+            user_domain: Stamp::new(view.user_domain.id.clone(), view.user_domain.serial),
+            scope: parts.scope,
+            roles: parts.roles,
+            audit_id: AuditId::random(),
+            chain_id: proven.from.as_ref().map(|from| from.chain()),
+            basis: proven.basis.clone(),
+        };
+        Ok(Issued { text: self.tokens.sign(&claims)?, body: view.body(&claims) })
+    }
+
+    /// Fills in role names, reading the roles again when one is newer than this process's copy.
+    async fn with_role_names(
+        &self,
+        mut view: TokenView,
+        roles: &[RoleId],
+    ) -> Result<TokenView, Fault> {
+        let mut directory = self.tokens.roles();
+        if roles.iter().any(|role| !directory.names.contains_key(role)) {
+            self.tokens.reload().await?;
+            directory = self.tokens.roles();
+        }
+        view.roles = directory.expand(roles);
+        Ok(view)
+    }
+
+    /// The body of somebody's token, for who may see it; 404 when it is not good.
+    pub(crate) async fn describe(
+        &self,
+        ctx: &Ctx,
+        subject: &str,
+        with_catalog: bool,
+    ) -> Result<Value, Fault> {
+        let claims = self.subject(ctx, subject, "identity:validate_token")?;
+        let (user, scope) = (claims.user.id.clone(), claims.scope.clone());
+        let view = self
+            .look(move |tx| {
+                let (user, scope) = (user.clone(), scope.clone());
+                Box::pin(async move {
+                    let (user, user_domain) = user_and_domain(tx, &user).await?;
+                    let scope = view_of(tx, &scope).await?;
+                    let mut view =
+                        TokenView { user, user_domain, scope, roles: Vec::new(), catalog: None };
+                    add_catalog(tx, &mut view, with_catalog).await?;
+                    Ok::<_, Fault>(view)
+                })
+            })
+            .await?;
+        let view = self.with_role_names(view, &claims.roles).await?;
+        Ok(view.body(&claims))
+    }
+
+    /// Ends a token.
+    pub(crate) async fn revoke(&self, ctx: &Ctx, subject: &str) -> Result<(), Fault> {
+        let claims = self.subject(ctx, subject, "identity:revoke_token")?;
+        let audit = claims.audit_id.to_string();
+        self.change(ctx, move |tx| {
+            let audit = audit.clone();
+            Box::pin(async move {
+                let kind = RevocationKind::Token;
+                Ok(((), vec![revoke(tx, kind, &audit, "", 0).await?]))
+            })
+        })
+        .await
+    }
+
+    fn subject(&self, ctx: &Ctx, text: &str, rule: &str) -> Result<Arc<Claims>, Fault> {
+        let (claims, _) =
+            self.tokens.check(text, self.kit.clock.now()).map_err(|fault| {
+                match fault.status() {
+                    401 => Fault::not_found("Could not find token."),
+                    _ => fault,
+                }
+            })?;
+        ctx.authorise(rule, &Target::user(&claims.user.id))?;
+        Ok(claims)
+    }
+}
+
+/// Writes a revocation in the transaction that makes it necessary. The caller hands it to
+/// `Identity::change`, so that it holds in this process at once.
+pub(crate) async fn revoke(
+    tx: &mut Tx,
+    kind: RevocationKind,
+    subject: &str,
+    scope: &str,
+    first_good_serial: u64,
+) -> Result<Revocation, DatabaseError> {
+    let revocation = Revocation {
+        id: Uuid::new_v4().simple().to_string(),
+        kind,
+        subject: subject.to_owned(),
+        scope: scope.to_owned(),
+        serial: first_good_serial,
+        expires_at: tx.now().after(REVOCATION_KEPT),
+    };
+    store::add_revocation(tx, &revocation).await?;
+    Ok(revocation)
+}
