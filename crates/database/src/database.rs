@@ -9,6 +9,7 @@ use crate::notify::Subscription;
 use crate::postgres::Postgres;
 use crate::shared::{DatabaseMetrics, Shared};
 use crate::sqlite::{self, Sqlite};
+use crate::work::{Closure, Work};
 use crate::{
     Backend, Consumer, DatabaseConfig, DatabaseError, MigrationSet, Origin, Tx, migrations,
 };
@@ -90,16 +91,25 @@ impl Database {
         E: From<DatabaseError> + Send + 'static,
         F: for<'c> Fn(&'c mut Tx) -> BoxFuture<'c, Result<T, E>> + Send + Sync + 'static,
     {
+        let work = Arc::new(Closure::new(closure));
+        self.perform(work.clone(), origin, read_only).await?;
+        work.answer()
+    }
+
+    /// Runs work in a transaction. `Ok` when the answer that the work keeps holds, good or bad.
+    async fn perform(
+        &self,
+        work: Arc<dyn Work>,
+        origin: Origin,
+        read_only: bool,
+    ) -> Result<(), DatabaseError> {
         match &self.inner.engine {
             Engine::Sqlite(sqlite) => {
-                let (job, answer) = sqlite::make_job(closure, origin, read_only);
+                let (job, answer) = sqlite::make_job(work, origin, read_only);
                 sqlite.submit(job);
-                match answer.await {
-                    Ok(result) => result,
-                    Err(_) => Err(DatabaseError::Closed.into()),
-                }
+                answer.await.unwrap_or(Err(DatabaseError::Closed))
             }
-            Engine::Postgres(postgres) => postgres.transact(closure, origin, read_only).await,
+            Engine::Postgres(postgres) => postgres.transact(work, origin, read_only).await,
         }
     }
 

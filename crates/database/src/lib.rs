@@ -59,6 +59,7 @@ mod sqlite;
 pub mod test_support;
 mod tx;
 mod value;
+mod work;
 
 pub use config::{Backend, DatabaseConfig};
 pub use database::Database;

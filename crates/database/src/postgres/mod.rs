@@ -22,12 +22,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
 use crate::shared::Shared;
-use crate::{DatabaseError, Origin, Tx, schema, sql_text};
+use crate::work::Work;
+use crate::{DatabaseError, Origin, schema, sql_text};
 
 pub(crate) use session::PostgresSession;
 
@@ -73,36 +73,30 @@ impl Postgres {
         Ok(Postgres { inner, tasks: vec![listener, sweeper] })
     }
 
-    pub async fn transact<T, E, F>(
+    /// Runs work in a transaction. `Ok` when the answer that the work keeps holds, good or bad.
+    pub async fn transact(
         &self,
-        closure: F,
+        work: Arc<dyn Work>,
         origin: Origin,
         read_only: bool,
-    ) -> Result<T, E>
-    where
-        T: Send + 'static,
-        E: From<DatabaseError> + Send + 'static,
-        F: for<'c> Fn(&'c mut Tx) -> BoxFuture<'c, Result<T, E>> + Send + Sync + 'static,
-    {
+    ) -> Result<(), DatabaseError> {
         if transaction::inside() {
             return Err(DatabaseError::Misuse(
                 "a transaction was begun inside another; hand the outer one's Tx down instead"
                     .to_owned(),
-            )
-            .into());
+            ));
         }
         let inner = self.inner.clone();
-        let task =
-            tokio::spawn(
-                async move { transaction::run(&inner, closure, &origin, read_only).await },
-            );
+        let task = tokio::spawn(async move {
+            transaction::run(&inner, work.as_ref(), &origin, read_only).await
+        });
         match task.await {
             Ok(result) => result,
             // Its connection went with it, and the server rolls back.
             Err(error) if error.is_panic() => {
-                Err(DatabaseError::Misuse("a transaction's closure panicked".to_owned()).into())
+                Err(DatabaseError::Misuse("a transaction's closure panicked".to_owned()))
             }
-            Err(_) => Err(DatabaseError::Closed.into()),
+            Err(_) => Err(DatabaseError::Closed),
         }
     }
 

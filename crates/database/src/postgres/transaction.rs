@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::{BoxFuture, join_all, join3};
+use futures::future::{join_all, join3};
 
 use super::classify::{classify, is_lost};
 use super::listener;
 use super::{Inner, PostgresSession};
 use crate::shared::count;
 use crate::tx::Session;
+use crate::work::Work;
 use crate::{DatabaseError, Origin, Tx};
 
 /// Attempts at one transaction. With the pauses, some three seconds; objects that are locked
@@ -39,37 +40,50 @@ pub(super) fn inside() -> bool {
 }
 
 /// What became of one attempt.
-enum Attempt<T, E> {
+enum Attempt {
     /// Stored.
-    Stored(T),
-    /// Not stored, and not worth another attempt (or the last one).
-    Refused(E),
+    Stored,
+    /// Not stored, and not worth another attempt.
+    Refused(Reason),
     /// Not stored; somebody was in the way, or the connection was lost.
-    Again { error: E, stale: bool },
+    Again { reason: Reason, stale: bool },
 }
 
-pub(super) async fn run<T, E, F>(
+/// Who says why nothing was stored.
+enum Reason {
+    /// The work: its answer holds.
+    Own,
+    /// The database.
+    Database(DatabaseError),
+}
+
+impl Reason {
+    fn outcome(self) -> Result<(), DatabaseError> {
+        match self {
+            Reason::Own => Ok(()),
+            Reason::Database(error) => Err(error),
+        }
+    }
+}
+
+/// `Ok` when the answer that the work keeps holds, good or bad.
+pub(super) async fn run(
     inner: &Arc<Inner>,
-    closure: F,
+    work: &dyn Work,
     origin: &Origin,
     read_only: bool,
-) -> Result<T, E>
-where
-    T: Send + 'static,
-    E: From<DatabaseError> + Send + 'static,
-    F: for<'c> Fn(&'c mut Tx) -> BoxFuture<'c, Result<T, E>> + Send + Sync + 'static,
-{
+) -> Result<(), DatabaseError> {
     let counters = &inner.shared.counters;
     let begun = tokio::time::Instant::now();
     let mut number = 1;
     loop {
-        match attempt(inner, &closure, origin, read_only).await {
-            Attempt::Stored(value) => {
+        match attempt(inner, work, origin, read_only).await {
+            Attempt::Stored => {
                 if !read_only {
                     count(&counters.committed);
                     count(&counters.commits);
                 }
-                return Ok(value);
+                return Ok(());
             }
             Attempt::Again { stale, .. }
                 if number < if stale { STALE_ATTEMPTS } else { ATTEMPTS }
@@ -79,9 +93,9 @@ where
                 tokio::time::sleep(pause(number, inner.shared.random_u64())).await;
                 number += 1;
             }
-            Attempt::Refused(error) | Attempt::Again { error, .. } => {
+            Attempt::Refused(reason) | Attempt::Again { reason, .. } => {
                 count(&counters.failed);
-                return Err(error);
+                return reason.outcome();
             }
         }
     }
@@ -94,17 +108,7 @@ fn pause(number: u32, random: u64) -> Duration {
     Duration::from_micros(random % micros)
 }
 
-async fn attempt<T, E, F>(
-    inner: &Arc<Inner>,
-    closure: &F,
-    origin: &Origin,
-    read_only: bool,
-) -> Attempt<T, E>
-where
-    T: Send + 'static,
-    E: From<DatabaseError> + Send + 'static,
-    F: for<'c> Fn(&'c mut Tx) -> BoxFuture<'c, Result<T, E>> + Send + Sync + 'static,
-{
+async fn attempt(inner: &Arc<Inner>, work: &dyn Work, origin: &Origin, read_only: bool) -> Attempt {
     let (mut session, permit) = match inner.acquire().await {
         Ok(got) => got,
         Err(error) => return again(error),
@@ -118,69 +122,56 @@ where
     session.begin(begin);
     let mut tx =
         Tx::new(Session::Postgres(session), inner.shared.clone(), origin.clone(), read_only);
-    let result = INSIDE
-        .scope((), async {
-            let value = closure(&mut tx).await?;
-            tx.finish_closure().await?;
-            Ok::<T, E>(value)
-        })
-        .await;
+    let keep = INSIDE.scope((), work.run(&mut tx)).await;
     let failure = tx.failure().cloned();
     let (collided, wrote) = (tx.collided(), tx.wrote());
     let notifications = std::mem::take(&mut tx.notifications);
     let Session::Postgres(mut session) = tx.into_session() else {
-        return Attempt::Refused(DatabaseError::Closed.into());
+        return Attempt::Refused(Reason::Database(DatabaseError::Closed));
     };
-    match result {
-        Ok(value) if read_only => {
-            // The answer does not hang on the end of the transaction, so nobody waits for it; the
-            // connection's place in the pool is free when it has come.
-            let inner = inner.clone();
-            tokio::spawn(async move {
-                if session.unbegin() || session.batch("COMMIT").await.is_ok() {
-                    inner.put_back(session);
-                }
-                drop(permit);
-            });
-            Attempt::Stored(value)
+    if !keep {
+        // Without an answer the connection is dropped, and the server rolls back.
+        if session.unbegin() || session.batch("ROLLBACK").await.is_ok() {
+            inner.put_back(session);
         }
-        Ok(value) => {
-            let stored = commit(inner, session, wrote, &notifications).await;
-            drop(permit);
-            match stored {
-                Ok(()) => {
-                    for (channel, key) in notifications {
-                        inner.shared.notifier.send(channel, &key);
-                    }
-                    Attempt::Stored(value)
-                }
-                Err(error) => again(error),
+        return match failure {
+            Some(DatabaseError::Conflict(_) | DatabaseError::Unreachable(_)) => {
+                Attempt::Again { reason: Reason::Own, stale: false }
             }
-        }
-        Err(error) => {
-            // Without an answer the connection is dropped, and the server rolls back.
-            if session.unbegin() || session.batch("ROLLBACK").await.is_ok() {
+            None if collided => Attempt::Again { reason: Reason::Own, stale: true },
+            _ => Attempt::Refused(Reason::Own),
+        };
+    }
+    if read_only {
+        // The answer does not hang on the end of the transaction, so nobody waits for it; the
+        // connection's place in the pool is free when it has come.
+        let inner = inner.clone();
+        tokio::spawn(async move {
+            if session.unbegin() || session.batch("COMMIT").await.is_ok() {
                 inner.put_back(session);
             }
-            match failure {
-                Some(DatabaseError::Conflict(_) | DatabaseError::Unreachable(_)) => {
-                    Attempt::Again { error, stale: false }
-                }
-                None if collided => Attempt::Again { error, stale: true },
-                _ => Attempt::Refused(error),
+            drop(permit);
+        });
+        return Attempt::Stored;
+    }
+    let stored = commit(inner, session, wrote, &notifications).await;
+    drop(permit);
+    match stored {
+        Ok(()) => {
+            for (channel, key) in notifications {
+                inner.shared.notifier.send(channel, &key);
             }
+            Attempt::Stored
         }
+        Err(error) => again(error),
     }
 }
 
 /// Another attempt, if the error is one that passes.
-fn again<T, E: From<DatabaseError>>(error: DatabaseError) -> Attempt<T, E> {
+fn again(error: DatabaseError) -> Attempt {
     let passes = matches!(error, DatabaseError::Conflict(_) | DatabaseError::Unreachable(_));
-    if passes {
-        Attempt::Again { error: error.into(), stale: false }
-    } else {
-        Attempt::Refused(error.into())
-    }
+    let reason = Reason::Database(error);
+    if passes { Attempt::Again { reason, stale: false } } else { Attempt::Refused(reason) }
 }
 
 /// Commits, and finds out what became of it. `Ok`: stored. [`DatabaseError::Unknown`]: not known.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::job::BoxedJob;
+use super::job::Job;
 use super::migration_statements;
 use super::session::SqliteSession;
 use crate::shared::{Shared, count};
@@ -91,7 +91,7 @@ impl Executor {
     }
 
     /// Runs all jobs, commits once, answers each.
-    pub fn run(&mut self, jobs: Vec<BoxedJob>) {
+    pub fn run(&mut self, jobs: Vec<Job>) {
         let (mut kept, mut refused, mut notifications) = (Vec::new(), Vec::new(), Vec::new());
         let mut outcome = self.begin();
         for mut job in jobs {
@@ -137,7 +137,7 @@ impl Executor {
     /// whole batch is lost.
     fn run_one(
         &mut self,
-        job: &mut BoxedJob,
+        job: &mut Job,
         notifications: &mut Vec<(&'static str, String)>,
     ) -> Result<bool, DatabaseError> {
         self.session()?.control("SAVEPOINT closure")?;

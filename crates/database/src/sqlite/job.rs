@@ -1,107 +1,71 @@
-//! A closure waiting for its transaction, with the way back to its caller.
+//! Work waiting for its transaction, with the way back to its caller.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use futures::future::BoxFuture;
 use tokio::sync::oneshot;
 
+use crate::work::Work;
 use crate::{DatabaseError, Origin, Tx};
 
-/// What the executor sees of a job.
-pub(crate) trait Job: Send {
-    /// Whether it asked for a snapshot only.
-    fn read_only(&self) -> bool;
-    /// On whose behalf it runs.
-    fn origin(&self) -> Origin;
-    /// Runs the closure. `Ok` when its changes are to be kept; its answer waits for
-    /// [`Job::finish`].
-    fn run(&mut self, tx: &mut Tx) -> Result<(), ()>;
-    /// Gives the answer: the closure's own for `Ok`, the error otherwise.
-    fn finish(self: Box<Self>, outcome: Result<(), DatabaseError>);
-}
-
-pub(crate) type BoxedJob = Box<dyn Job>;
-
-struct Closure<T, E, F> {
-    closure: F,
+/// What the executor sees of a caller.
+pub(crate) struct Job {
+    work: Arc<dyn Work>,
     origin: Origin,
     read_only: bool,
-    result: Option<Result<T, E>>,
-    answer: oneshot::Sender<Result<T, E>>,
+    /// How the work went wrong by itself, without an answer.
+    broken: Option<DatabaseError>,
+    answer: oneshot::Sender<Result<(), DatabaseError>>,
 }
 
-/// Wraps a closure; the answer comes on the receiver.
-pub(crate) fn make_job<T, E, F>(
-    closure: F,
+/// Wraps work. What comes on the receiver is `Ok` when the answer that the work keeps is the one.
+pub(crate) fn make_job(
+    work: Arc<dyn Work>,
     origin: Origin,
     read_only: bool,
-) -> (BoxedJob, oneshot::Receiver<Result<T, E>>)
-where
-    T: Send + 'static,
-    E: From<DatabaseError> + Send + 'static,
-    F: for<'c> Fn(&'c mut Tx) -> BoxFuture<'c, Result<T, E>> + Send + Sync + 'static,
-{
+) -> (Job, oneshot::Receiver<Result<(), DatabaseError>>) {
     let (answer, receiver) = oneshot::channel();
-    let job = Closure { closure, origin, read_only, result: None, answer };
-    (Box::new(job), receiver)
+    (Job { work, origin, read_only, broken: None, answer }, receiver)
 }
 
-impl<T, E, F> Closure<T, E, F>
-where
-    T: Send + 'static,
-    E: From<DatabaseError> + Send + 'static,
-    F: for<'c> Fn(&'c mut Tx) -> BoxFuture<'c, Result<T, E>> + Send + Sync + 'static,
-{
-    fn call(&self, tx: &mut Tx) -> Result<T, E> {
-        let value = poll_once((self.closure)(tx)).unwrap_or_else(|| {
-            Err(DatabaseError::Misuse(
-                "a transaction's closure waited for something other than its own statements; it \
-                 must not sleep, call out, or take an asynchronous lock"
-                    .to_owned(),
-            )
-            .into())
-        })?;
-        poll_once(tx.finish_closure()).unwrap_or_else(|| {
-            Err(DatabaseError::Misuse("the end of a transaction waited".to_owned()))
-        })?;
-        Ok(value)
-    }
-}
-
-impl<T, E, F> Job for Closure<T, E, F>
-where
-    T: Send + 'static,
-    E: From<DatabaseError> + Send + 'static,
-    F: for<'c> Fn(&'c mut Tx) -> BoxFuture<'c, Result<T, E>> + Send + Sync + 'static,
-{
-    fn read_only(&self) -> bool {
+impl Job {
+    /// Whether it asked for a snapshot only.
+    pub fn read_only(&self) -> bool {
         self.read_only
     }
 
-    fn origin(&self) -> Origin {
+    /// On whose behalf it runs.
+    pub fn origin(&self) -> Origin {
         self.origin.clone()
     }
 
-    fn run(&mut self, tx: &mut Tx) -> Result<(), ()> {
+    /// Runs the work. `Ok` when its changes are to be kept; the answer waits for [`Job::finish`].
+    pub fn run(&mut self, tx: &mut Tx) -> Result<(), ()> {
         // The transaction of a closure that panicked is rolled back; nothing of it is used again.
-        let result = catch_unwind(AssertUnwindSafe(|| self.call(tx))).unwrap_or_else(|_| {
-            Err(DatabaseError::Misuse("a transaction's closure panicked".to_owned()).into())
-        });
-        let keep = if result.is_ok() { Ok(()) } else { Err(()) };
-        self.result = Some(result);
-        keep
+        let ran = catch_unwind(AssertUnwindSafe(|| poll_once(self.work.run(tx))));
+        let broken = match ran {
+            Ok(Some(true)) => return Ok(()),
+            Ok(Some(false)) => return Err(()),
+            Ok(None) => {
+                "a transaction's closure waited for something other than its own statements; it \
+                 must not sleep, call out, or take an asynchronous lock"
+            }
+            Err(_) => "a transaction's closure panicked",
+        };
+        self.broken = Some(DatabaseError::Misuse(broken.to_owned()));
+        Err(())
     }
 
-    fn finish(self: Box<Self>, outcome: Result<(), DatabaseError>) {
-        let answer = match (outcome, self.result) {
-            (Ok(()), Some(result)) => result,
-            (Ok(()), None) => Err(DatabaseError::Closed.into()),
-            (Err(error), _) => Err(error.into()),
+    /// Says that the work's own answer holds, or what stands in its place.
+    pub fn finish(self, outcome: Result<(), DatabaseError>) {
+        let outcome = match (outcome, self.broken) {
+            (Ok(()), Some(broken)) => Err(broken),
+            (outcome, _) => outcome,
         };
         // The caller may have gone away; what was stored stays stored.
-        let _ = self.answer.send(answer);
+        let _ = self.answer.send(outcome);
     }
 }
 

@@ -25,7 +25,7 @@ use crate::shared::Shared;
 use crate::{DatabaseError, sql_text};
 
 pub(crate) use executor::Executor;
-pub(crate) use job::{BoxedJob, make_job};
+pub(crate) use job::{Job, make_job};
 pub(crate) use session::SqliteSession;
 use threads::{Readers, Writer};
 
@@ -57,7 +57,7 @@ impl Sqlite {
     }
 
     /// Hands a job to whoever runs it. For a database in memory it has run when this returns.
-    pub fn submit(&self, job: BoxedJob) {
+    pub fn submit(&self, job: Job) {
         match &self.mode {
             Mode::Memory(executor) => {
                 if executor::inside_transaction() {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
 use super::executor::Executor;
-use super::job::BoxedJob;
+use super::job::Job;
 use super::session::SqliteSession;
 use crate::shared::Shared;
 use crate::tx::Session;
@@ -35,13 +35,13 @@ fn join(thread: JoinHandle<()>) {
 
 /// The thread that writes.
 pub(super) struct Writer {
-    queue: Mutex<Option<mpsc::Sender<BoxedJob>>>,
+    queue: Mutex<Option<mpsc::Sender<Job>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Writer {
     pub fn start(mut executor: Executor) -> Result<Self, DatabaseError> {
-        let (queue, jobs) = mpsc::channel::<BoxedJob>();
+        let (queue, jobs) = mpsc::channel::<Job>();
         let thread = spawn("database-writer", move || {
             while let Ok(first) = jobs.recv() {
                 let mut batch = vec![first];
@@ -54,7 +54,7 @@ impl Writer {
         Ok(Writer { queue: Mutex::new(Some(queue)), thread: Mutex::new(Some(thread)) })
     }
 
-    pub fn submit(&self, job: BoxedJob) {
+    pub fn submit(&self, job: Job) {
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         match &*queue {
             None => job.finish(Err(DatabaseError::Closed)),
@@ -84,7 +84,7 @@ impl Drop for Writer {
 
 #[derive(Default)]
 struct Queue {
-    jobs: VecDeque<BoxedJob>,
+    jobs: VecDeque<Job>,
     closed: bool,
 }
 
@@ -111,7 +111,7 @@ impl Readers {
         Ok(Readers { queue, threads: Mutex::new(threads) })
     }
 
-    pub fn submit(&self, job: BoxedJob) {
+    pub fn submit(&self, job: Job) {
         let (queue, wake) = &*self.queue;
         let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
         if queue.closed {
@@ -142,7 +142,7 @@ impl Drop for Readers {
     }
 }
 
-fn next(queue: &(Mutex<Queue>, Condvar)) -> Option<BoxedJob> {
+fn next(queue: &(Mutex<Queue>, Condvar)) -> Option<Job> {
     let (queue, wake) = queue;
     let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
@@ -163,7 +163,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn run(&mut self, mut job: BoxedJob) {
+    fn run(&mut self, mut job: Job) {
         let outcome = self.begin().and_then(|session| {
             let mut tx = Tx::new(Session::Sqlite(session), self.shared.clone(), job.origin(), true);
             super::executor::enter(|| {
