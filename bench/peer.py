@@ -3,6 +3,7 @@
 services' scripts; and the table of two such runs side by side. bench/peer.sh calls it.
 
   peer.py run --load DIR/load.py --label NAME --out FILE --auth-url URL --password PW [--at SERVICE=URL …] [--filler CMD]
+  peer.py identity (the same options): who is who alone, with --people projects, users and assignments
   peer.py table FILE OURS THEIRS
 """
 import argparse, importlib.util, json, os, subprocess, sys, time, urllib.parse
@@ -19,12 +20,75 @@ def load_generator(path):
     return module
 
 
-def run(a):
+def prepared(a):
     load = load_generator(a.load)
     load.A = argparse.Namespace(
         auth_url=a.auth_url.rstrip("/"), user="admin", password=a.password, project="admin",
         domain="Default", endpoint=None, out=a.out, label=a.label, pid_dir=a.pid_dir, warm=True,
         conc=[int(c) for c in a.conc.split(",")], runs=a.runs, secs=a.secs, full=False)
+    return load
+
+
+def request_of(load):
+    """The bytes of a request."""
+    def request(method, url, body=None, **headers):
+        parts = urllib.parse.urlsplit(url)
+        path = parts.path + ("?" + parts.query if parts.query else "")
+        data = json.dumps(body).encode() if body is not None else b""
+        more = dict(load.JS, **headers) if body is not None else headers
+        return load.req_bytes(method, path, f"{parts.hostname}:{parts.port}", more, data)
+    return request
+
+
+def identity(a):
+    """Tokens, and lists of a cloud with many people. A page is what both give: 1,000 of them."""
+    load, at = prepared(a), a.auth_url.rstrip("/")
+    request, (host, port, _) = request_of(load), load.url(at)
+    text = load.token()
+    head = {"X-Auth-Token": text}
+
+    def missing(kind):
+        have, url = 0, f"{at}/{kind}?limit=1000"
+        while url:
+            body = load.call(url, "GET", None, head)[2]
+            have, url = have + len(body[kind]), (body.get("links") or {}).get("next")
+            if have >= a.people:
+                return 0
+        return a.people - have
+
+    def fill(kind, make):
+        wanted = missing(kind)
+        made = []
+        if wanted > 0:
+            keep = lambda i, status, body, _: made.append(json.loads(body)[kind[:-1]]["id"])
+            done = load.blast(host, port, 8, lambda i: request("POST", f"{at}/{kind}", make(i), **head), n=wanted, keep=keep)
+            print(f"{wanted} {kind} made in {done['secs']:.0f} s: {done['codes']}", flush=True)
+        return made
+
+    mark = time.strftime("%H%M%S")
+    projects = fill("projects", lambda i: {"project": {"name": f"people-{mark}-{i}", "domain_id": "default"}})
+    users = fill("users", lambda i: {"user": {"name": f"people-{mark}-{i}", "domain_id": "default"}})
+    role = load.call(f"{at}/roles?name=reader", "GET", None, head)[2]["roles"][0]["id"]
+    pairs = list(zip(projects, users))
+    if pairs:
+        grant = lambda i: request("PUT", f"{at}/projects/{pairs[i][0]}/users/{pairs[i][1]}/roles/{role}", **head)
+        done = load.blast(host, port, 8, grant, n=len(pairs))
+        print(f"{len(pairs)} assignments made in {done['secs']:.0f} s: {done['codes']}", flush=True)
+
+    def row(name, make, **how):
+        load.test(name, host, port, lambda i: make, **how)
+
+    row("token issue", request("POST", at + "/auth/tokens", load.auth_body()))
+    row("token validate", request("GET", at + "/auth/tokens", **{"X-Auth-Token": text, "X-Subject-Token": text}))
+    for kind in ("projects", "users"):
+        row(f"{kind} list, 1,000 of {a.people}", request("GET", f"{at}/{kind}?limit=1000", **head), n=a.lists)
+    row(f"assignments list, {a.people}", request("GET", f"{at}/role_assignments", **head), n=a.lists)
+    some = users[0] if users else load.TOK[2]["user"]["id"]
+    row("assignments of one user", request("GET", f"{at}/role_assignments?user.id={some}", **head))
+
+
+def run(a):
+    load = prepared(a)
     places = dict(at.split("=", 1) for at in a.at)
     ours = load.endpoint
     load.endpoint = lambda kind: places.get(kind) or ours(kind)
@@ -107,12 +171,7 @@ def run(a):
     where = {kind: load.url(load.endpoint(kind)) for kind in ("image", "compute", "network")}
     where["identity"] = load.url(load.A.auth_url)
 
-    def request(method, url, body=None, **headers):
-        parts = urllib.parse.urlsplit(url)
-        path = parts.path + ("?" + parts.query if parts.query else "")
-        data = json.dumps(body).encode() if body is not None else b""
-        more = dict(load.JS, **headers) if body is not None else headers
-        return load.req_bytes(method, path, f"{parts.hostname}:{parts.port}", more, data)
+    request = request_of(load)
 
     def row(name, kind, make, **how):
         host, port, _ = where[kind]
@@ -178,7 +237,8 @@ def table(path, ours, theirs):
         print(f"{name:28s} {conc:7d} {a['p50_ms']:11.2f} ms {b['p50_ms']:11.2f} ms"
               f" {b['p50_ms'] / max(a['p50_ms'], 1e-6):6.1f}x {a['rps']:12.1f} {b['rps']:12.1f}"
               f" {a['rps'] / max(b['rps'], 1e-6):6.1f}x {failed:6d}")
-    missing = [name for name in ROWS if not any(key[0].startswith(name[:11]) for key in rows)]
+    alone = any("assignments list" in name for name, _ in rows)
+    missing = [] if alone else [name for name in ROWS if not any(key[0].startswith(name[:11]) for key in rows)]
     if missing:
         print("not measured: " + ", ".join(missing))
 
@@ -187,7 +247,7 @@ def main():
     if len(sys.argv) > 1 and sys.argv[1] == "table":
         return table(*sys.argv[2:5])
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("what", choices=["run"])
+    p.add_argument("what", choices=["run", "identity"])
     for name in ("load", "label", "out", "auth-url", "password"):
         p.add_argument("--" + name, required=True)
     p.add_argument("--at", action="append", default=[]); p.add_argument("--filler", default="")
@@ -196,7 +256,9 @@ def main():
     p.add_argument("--creates", type=int, default=60); p.add_argument("--lists", type=int, default=10)
     p.add_argument("--server-creates", type=int, default=16); p.add_argument("--servers", type=int, default=500)
     p.add_argument("--hosts", type=int, default=1)
-    run(p.parse_args())
+    p.add_argument("--people", type=int, default=10000)
+    a = p.parse_args()
+    {"run": run, "identity": identity}[a.what](a)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
 #
 #   cargo build --release -p meridian && cargo build --release -p simulated_cloud
 #   MERIDIAN_SHARED=DIR PEER=DIR bench/peer.sh [--only peer|meridian|table] [OPTIONS OF peer.py run]
+#   IDENTITY=1 … bench/peer.sh …      who is who alone, with 10,000 people (--people N)
 #
 # MERIDIAN_SHARED holds the scripts peer/*.sh, which have installed the real services under PEER.
 # Both sides are asked over plain HTTP through an nginx on the loopback: the real services listen
@@ -17,6 +18,11 @@ SCRIPTS=${MERIDIAN_SHARED:-}/peer
 # What both sides measured is kept here, so that one side can be repeated.
 OUT=${OUT:-/tmp/meridian-ratios.jsonl}
 SERVERS=${SERVERS:-500}
+WHAT=run PARTS="10-infra 20-keystone 40-glance 60-neutron 50-placement-nova"
+if [ "${IDENTITY:-0}" = 1 ]; then
+	WHAT=identity PARTS="10-infra 20-keystone" OUT=${OUT%.jsonl}-identity.jsonl
+	export NO_MQ=1
+fi
 ONLY=
 if [ "${1:-}" = --only ]; then ONLY=$2; shift 2; fi
 OPTIONS=("$@")
@@ -41,7 +47,7 @@ measure_peer() (
 		echo "the real services run already; they are left running"
 	else
 		trap '"$SCRIPTS/stop.sh" >/dev/null 2>&1 || true' EXIT
-		for part in 10-infra 20-keystone 40-glance 60-neutron 50-placement-nova; do
+		for part in $PARTS; do
 			"$SCRIPTS/$part.sh" >>"$LOG/ratios.log" 2>&1 || die "$part.sh failed: $LOG/ratios.log"
 		done
 	fi
@@ -49,7 +55,7 @@ measure_peer() (
 	python3 "$SCRIPTS/mem.py" "$RUN"
 	machine
 	forget peer
-	python3 "$REPO/bench/peer.py" run --load "$SCRIPTS/load.py" --label peer --out "$OUT" --auth-url "$KS" --password "$PW" \
+	python3 "$REPO/bench/peer.py" $WHAT --load "$SCRIPTS/load.py" --label peer --out "$OUT" --auth-url "$KS" --password "$PW" \
 		--at "compute=http://$PEER_HOST:$NOVA_PORT/v2.1" --pid-dir "$RUN" --servers "$SERVERS" \
 		--filler "$VENV/bin/python $SCRIPTS/clone_servers.py" "${OPTIONS[@]}"
 )
@@ -103,7 +109,7 @@ CONF
 	machine
 	forget meridian
 	at="http://127.0.0.1:$plain"
-	python3 "$REPO/bench/peer.py" run --load "$SCRIPTS/load.py" --label meridian --out "$OUT" --auth-url "$at/identity/v3" \
+	python3 "$REPO/bench/peer.py" $WHAT --load "$SCRIPTS/load.py" --label meridian --out "$OUT" --auth-url "$at/identity/v3" \
 		--password "$password" --at "image=$at/image" --at "network=$at/network" --at "compute=$at/compute/v2.1" \
 		--pid-dir "$pids" --servers "$SERVERS" --hosts 4 "${OPTIONS[@]}"
 	echo "memory of this cloud with $SERVERS servers:"

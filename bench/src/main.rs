@@ -12,6 +12,7 @@ mod api;
 mod bare;
 mod boot;
 mod cloud;
+mod flood;
 mod host;
 mod load;
 mod logs;
@@ -53,6 +54,11 @@ enum Command {
     },
     /// The API of a throw-away cloud with simulated hosts.
     Api {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Checks of tokens while logins flood in, on a throw-away cloud.
+    Flood {
         #[command(flatten)]
         common: Common,
     },
@@ -155,10 +161,13 @@ async fn main() -> ExitCode {
 }
 
 async fn measure(command: Command) -> Result<()> {
-    let (common, api, image) = match command {
-        Command::All { common, image } => (common, true, image),
-        Command::Api { common } => (common, true, None),
-        Command::Boot { common, image } => (common, false, Some(image)),
+    let (common, parts, image) = match command {
+        Command::All { common, image } => (common, Parts { api: true, flood: true }, image),
+        Command::Api { common } => (common, Parts { api: true, flood: false }, None),
+        Command::Flood { common } => (common, Parts { api: false, flood: true }, None),
+        Command::Boot { common, image } => {
+            (common, Parts { api: false, flood: false }, Some(image))
+        }
     };
     let parent =
         tempfile::Builder::new()
@@ -170,17 +179,24 @@ async fn measure(command: Command) -> Result<()> {
     let machine = memory::machine();
     eprintln!("machine: {machine}");
     let mut table = Table::default();
-    let result = everything(&mut table, &common, parent.path(), api, image.as_deref()).await;
+    let result = everything(&mut table, &common, parent.path(), parts, image.as_deref()).await;
     println!("\nmachine: {machine}; at the end load {}", memory::load());
     table.print();
     result
+}
+
+/// What is measured besides the real host.
+#[derive(Clone, Copy)]
+struct Parts {
+    api: bool,
+    flood: bool,
 }
 
 async fn everything(
     table: &mut Table,
     common: &Common,
     parent: &Path,
-    api: bool,
+    parts: Parts,
     image: Option<&Path>,
 ) -> Result<()> {
     let postgres = if common.database.contains(&Kind::Postgresql) {
@@ -198,7 +214,15 @@ async fn everything(
     };
     let mut failures = Vec::new();
     for &kind in &common.database {
-        if api {
+        if parts.flood {
+            let (place, time) = (database(kind, "flood")?, common.api()?.time);
+            let done = flood::measure(table, kind.name(), place, parent, time).await;
+            if let Err(error) = done {
+                table.skip(format!("the flood of logins on {}: {error:#}", kind.name()));
+                failures.push(error);
+            }
+        }
+        if parts.api {
             let (place, amount) = (database(kind, "api")?, common.api()?);
             let done = api::measure(table, kind.name(), place, parent, &amount);
             if let Err(error) = done.await {
