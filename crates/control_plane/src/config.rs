@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use identity::{ComplianceRules, HashParams, IdentityConfig, LoginLimits, SecurityCompliance};
 use serde::{Deserialize, Serialize};
 
 /// The configuration of the control plane and of the commands that talk to it.
@@ -23,6 +24,47 @@ pub struct Config {
     pub zone: Zone,
     /// This installation, where several share a machine.
     pub instance: Instance,
+    /// How passwords are hashed.
+    #[serde(default)]
+    pub password_hashing: PasswordHashing,
+    /// How often logins may fail.
+    #[serde(default)]
+    pub login_limits: LoginLimits,
+    /// What is asked of passwords and accounts, as in Keystone.
+    #[serde(default)]
+    pub security_compliance: SecurityCompliance,
+}
+
+/// How passwords are hashed from now on; older hashes stay valid, and are renewed at the next
+/// login of their owner.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PasswordHashing {
+    /// Memory of one argon2id hash, in KiB.
+    pub memory_kib: u32,
+    /// Passes over that memory.
+    pub passes: u32,
+    /// Lanes.
+    pub lanes: u32,
+    /// Hashes computed at once, on threads of low priority; zero: one core is left free.
+    pub workers: usize,
+    /// Logins that wait for their turn; more are answered 429.
+    pub queue: usize,
+}
+
+impl Default for PasswordHashing {
+    fn default() -> Self {
+        let HashParams { memory_kib, passes, lanes } = HashParams::default();
+        let queue = IdentityConfig::default().hashing_queue;
+        PasswordHashing { memory_kib, passes, lanes, workers: 0, queue }
+    }
+}
+
+impl PasswordHashing {
+    /// The cost of a hash.
+    pub fn params(&self) -> HashParams {
+        HashParams { memory_kib: self.memory_kib, passes: self.passes, lanes: self.lanes }
+    }
 }
 
 /// The public API's listener.
@@ -131,7 +173,26 @@ impl Config {
         {
             return Err("database.url has to begin with sqlite: or postgres://".into());
         }
-        Ok(())
+        let hashing = self.password_hashing.params().check();
+        hashing.map_err(|why| format!("[password_hashing]: {why}"))?;
+        self.security_compliance.check().map_err(|why| format!("[security_compliance]: {why}"))
+    }
+
+    /// What identity is told of it.
+    ///
+    /// # Errors
+    /// What cannot be kept to.
+    pub fn identity(&self) -> Result<IdentityConfig, String> {
+        let default = IdentityConfig::default();
+        let PasswordHashing { workers, queue, .. } = self.password_hashing;
+        Ok(IdentityConfig {
+            hashing: self.password_hashing.params(),
+            hashing_workers: if workers == 0 { default.hashing_workers } else { workers },
+            hashing_queue: queue,
+            login_limits: self.login_limits,
+            compliance: ComplianceRules::new(self.security_compliance.clone())?,
+            ..default
+        })
     }
 }
 
@@ -153,6 +214,9 @@ mod tests {
             database: DatabaseSection { url: "sqlite:db/meridian.sqlite".into() },
             zone: Zone { name: "zone-1".into(), images: "zone/images".into() },
             instance: Instance { prefix: "m1".into() },
+            password_hashing: PasswordHashing::default(),
+            login_limits: LoginLimits::default(),
+            security_compliance: SecurityCompliance::default(),
         }
     }
 
@@ -173,6 +237,26 @@ mod tests {
         let text = example().to_text().replace("public_url", "publik_url");
         let error = read(&text).unwrap_err().to_string();
         assert!(error.contains("publik_url") && error.contains("line"), "{error}");
+    }
+
+    #[test]
+    fn a_file_of_before_there_were_these_sections_is_read() {
+        let text = example().to_text();
+        let (old, new) = text.split_once("[password_hashing]").unwrap();
+        assert!(new.contains("[security_compliance]") && new.contains("[login_limits]"));
+        assert_eq!(read(old).unwrap(), example());
+    }
+
+    #[test]
+    fn settings_of_passwords_that_cannot_be_kept_to_are_refused() {
+        for (was, is, word) in [
+            ("password_regex = \"\"", "password_regex = \"(\"", "password_regex"),
+            ("passes = 2", "passes = 0", "[password_hashing]"),
+            ("lockout_duration", "lockout_time", "lockout_time"),
+        ] {
+            let error = read(&example().to_text().replace(was, is)).unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
+        }
     }
 
     #[test]

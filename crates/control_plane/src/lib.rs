@@ -7,5 +7,6 @@ pub mod gateway;
 pub mod housekeeping;
 pub mod init;
 pub mod layout;
+pub mod operator;
 pub mod pki;
 pub mod server;

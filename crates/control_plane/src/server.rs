@@ -7,9 +7,7 @@ use anyhow::{Context, Result};
 use cloud_types::HostId;
 use compute::{Compute, Ratios};
 use database::{Backend, Database, DatabaseError, Notification, Origin};
-use identity::{
-    BootstrapConfig, DemoConfig, HashParams, Identity, IdentityConfig, KeySource, Tokens,
-};
+use identity::{BootstrapConfig, DemoConfig, Identity, IdentityConfig, KeySource, Tokens};
 use network::{Network, Settings};
 use service_kit::{App, Kit, KitConfig, Policy, ServeConfig};
 use storage::Images;
@@ -90,7 +88,7 @@ pub async fn bootstrap_identity(
         region: config.region.clone(),
         base_url: config.api.public_url.clone(),
         demo: Some(DemoConfig { name: "demo".to_owned(), password: demo_password.to_owned() }),
-        hashing: HashParams::default(),
+        hashing: config.password_hashing.params(),
     };
     identity::bootstrap(db, &wanted).await.context("making the first users")?;
     Ok(())
@@ -187,7 +185,7 @@ pub async fn start(layout: &Layout, config: Config) -> Result<Running> {
         policy: read_policy(layout)?,
         keys: KeySource::Directory(layout.token_keys()),
         kit: KitConfig { public_url, ..KitConfig::default() },
-        identity: IdentityConfig::default(),
+        identity: config.identity().map_err(anyhow::Error::msg)?,
         images: store,
     };
     let Services { app, identity, network, images, compute, engine, connections } =

@@ -1,6 +1,7 @@
 //! The WHERE clause of a list, put together from filters. Column names come from the code; what a
 //! caller gave becomes a parameter.
 
+use cloud_types::{Fault, Timestamp};
 use database::{ToValue, Value};
 use service_kit::{Filters, PageRequest};
 
@@ -74,5 +75,99 @@ impl Where {
         params.push(page.rows_and_one().to_value());
         let place = params.len();
         (format!("{condition} ORDER BY {column} LIMIT ${place}"), params)
+    }
+}
+
+/// Upstream's `password_expires_at=OPERATOR:TIME`. Users whose password never ends match none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ExpiryFilter {
+    /// With `{}` in the place of the time.
+    pub condition: &'static str,
+    pub time: Timestamp,
+}
+
+impl ExpiryFilter {
+    /// Reads it; without an operator the times have to be equal.
+    ///
+    /// # Errors
+    /// 400 for an operator or a time that is none.
+    pub fn read(filters: &Filters) -> Result<Option<ExpiryFilter>, Fault> {
+        let Some(text) = filters.get("password_expires_at") else {
+            return Ok(None);
+        };
+        let (operator, time) = match text.split_once(':') {
+            Some((operator, time)) if (2..=3).contains(&operator.len()) => (operator, time),
+            _ => ("eq", text),
+        };
+        let condition = match operator {
+            "lt" => "password_expires_at < {}",
+            "lte" => "password_expires_at <= {}",
+            "gt" => "password_expires_at > {}",
+            "gte" => "password_expires_at >= {}",
+            "eq" => "password_expires_at = {}",
+            "neq" => "password_expires_at <> {}",
+            other => {
+                return Err(Fault::bad_request(format!(
+                    "Invalid value for query parameter password_expires_at: The given operator \
+                     {other} is not valid. It must be one of the following: 'eq', 'neq', 'lt', \
+                     'lte', 'gt', or 'gte'."
+                )));
+            }
+        };
+        let time = Timestamp::parse(time).ok_or_else(|| {
+            Fault::bad_request(
+                "Invalid value for query parameter password_expires_at: Timestamp not in expected \
+                 format. The server could not comply with the request since it is either malformed \
+                 or otherwise incorrect. The client is assumed to be in error.",
+            )
+        })?;
+        Ok(Some(ExpiryFilter { condition, time }))
+    }
+
+    /// The same judged here, for lists that are short anyway.
+    pub fn matches(&self, expires_at: Option<Timestamp>) -> bool {
+        let Some(at) = expires_at else { return false };
+        match self.condition.split(' ').nth(1) {
+            Some("<") => at < self.time,
+            Some("<=") => at <= self.time,
+            Some(">") => at > self.time,
+            Some(">=") => at >= self.time,
+            Some("<>") => at != self.time,
+            _ => at == self.time,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expiry_is_compared_by_six_operators() {
+        let read = |text: &str| {
+            ExpiryFilter::read(&Filters(vec![("password_expires_at".into(), text.into())]))
+        };
+        let at = |seconds| Some(Timestamp(1_700_000_000_000_000 + seconds * 1_000_000));
+        for (operator, matching) in [
+            ("lt:", [true, false, false]),
+            ("lte:", [true, true, false]),
+            ("gt:", [false, false, true]),
+            ("gte:", [false, true, true]),
+            ("eq:", [false, true, false]),
+            ("", [false, true, false]),
+            ("neq:", [true, false, true]),
+        ] {
+            let filter = read(&format!("{operator}2023-11-14T22:13:20Z")).unwrap().unwrap();
+            assert_eq!(
+                [-1i64, 0, 1].map(|offset: i64| filter.matches(at(offset))),
+                matching,
+                "{operator}"
+            );
+            assert!(!filter.matches(None));
+        }
+        for bad in ["xx:2023-11-14T22:13:20Z", "lt:yesterday", "", "lt:", "2023"] {
+            assert_eq!(read(bad).unwrap_err().status(), 400, "{bad}");
+        }
+        assert_eq!(ExpiryFilter::read(&Filters::default()), Ok(None));
     }
 }

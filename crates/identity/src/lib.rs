@@ -7,7 +7,9 @@
 //! | `assignment` | who has which role where |
 //! | `catalog` | regions, services, endpoints |
 //! | `password` | hashing within limits |
-//! | `bootstrap` | the first administrator, roles and catalogue |
+//! | `compliance`, `throttle` | what is asked of passwords and accounts; how often they may be guessed |
+//! | `bootstrap` | the first administrator, roles and catalogue; a way back in |
+//! | [`import`] | the people of a Keystone |
 //!
 //! Start-up: [`bootstrap`] (idempotent), [`Tokens::open`], [`Identity::new`], [`routes`], and one
 //! task that runs [`Identity::run`].
@@ -15,16 +17,19 @@
 mod assignment;
 mod bootstrap;
 mod catalog;
+mod compliance;
 mod discovery;
 mod domain;
 mod fields;
 mod filter;
 mod group;
+pub mod import;
 mod migrations;
 mod password;
 mod project;
 mod role;
 mod rules;
+mod throttle;
 pub mod token;
 mod user;
 mod wire;
@@ -38,11 +43,14 @@ use service_kit::{Ctx, Kit, Routes, Service, idempotency};
 use tokio_util::sync::CancellationToken;
 
 pub use bootstrap::{
-    BootstrapConfig, BootstrapError, Bootstrapped, DemoConfig, bootstrap, well_known_role,
+    BootstrapConfig, BootstrapError, Bootstrapped, DemoConfig, RECOVERY_DOMAIN, RECOVERY_LASTS,
+    Recovered, bootstrap, recover, well_known_role,
 };
+pub use compliance::{ComplianceRules, SecurityCompliance};
 pub use migrations::MIGRATIONS;
 pub use password::{HashParams, PasswordPool};
 pub use rules::POLICY;
+pub use throttle::LoginLimits;
 pub use token::{KeySource, Tokens};
 
 use token::Revocation;
@@ -58,6 +66,10 @@ pub struct IdentityConfig {
     pub hashing_workers: usize,
     /// How many more wait for their turn; beyond it the answer is 429.
     pub hashing_queue: usize,
+    /// How often logins may fail.
+    pub login_limits: LoginLimits,
+    /// What is asked of passwords and accounts.
+    pub compliance: ComplianceRules,
 }
 
 impl Default for IdentityConfig {
@@ -69,6 +81,8 @@ impl Default for IdentityConfig {
             hashing_workers: std::thread::available_parallelism()
                 .map_or(1, |cores| cores.get().saturating_sub(1).max(1)),
             hashing_queue: 128,
+            login_limits: LoginLimits::default(),
+            compliance: ComplianceRules::default(),
         }
     }
 }
@@ -79,6 +93,8 @@ pub struct Identity {
     kit: Kit,
     tokens: Arc<Tokens>,
     passwords: Arc<PasswordPool>,
+    rules: Arc<ComplianceRules>,
+    throttle: Arc<throttle::Throttle>,
     config: Arc<IdentityConfig>,
 }
 
@@ -91,6 +107,8 @@ impl Identity {
                 config.hashing_workers,
                 config.hashing_queue,
             )),
+            rules: Arc::new(config.compliance.clone()),
+            throttle: throttle::Throttle::new(config.login_limits),
             kit,
             tokens,
             config: Arc::new(config),
@@ -102,10 +120,19 @@ impl Identity {
     pub async fn run(&self, shutdown: CancellationToken) {
         let follower = self.tokens.clone().run(shutdown.clone());
         let sweeper = async {
-            loop {
+            for minute in 1_u64.. {
                 tokio::select! {
                     () = shutdown.cancelled() => return,
-                    () = tokio::time::sleep(Duration::from_secs(600)) => {}
+                    () = tokio::time::sleep(Duration::from_secs(60)) => {}
+                }
+                if let Err(error) = self.remove_ended().await {
+                    tracing::warn!(%error, "a recovery's administrator could not be removed");
+                }
+                if !minute.is_multiple_of(10) {
+                    continue;
+                }
+                if let Err(error) = self.disable_inactive().await {
+                    tracing::warn!(%error, "inactive users could not be disabled");
                 }
                 let swept = self
                     .kit

@@ -33,7 +33,6 @@ pub const POLICY: &[PolicyRule] = rules! {
     "identity:create_user", "rule:identity:managers", "Create a user.";
     "identity:update_user", "rule:identity:managers", "Change a user.";
     "identity:delete_user", "rule:identity:managers", "Delete a user.";
-    "identity:change_password", "user_id:%(user_id)s", "Change one's own password.";
 
     "identity:list_groups", "rule:identity:readers", "List groups.";
     "identity:get_group", "rule:identity:readers", "Show a group.";

@@ -63,6 +63,11 @@ enum Command {
         #[command(subcommand)]
         command: HostCommand,
     },
+    /// Try out and repair who may log in.
+    Identity {
+        #[command(subcommand)]
+        command: IdentityCommand,
+    },
     /// Run the roles of this machine as separate processes and keep them running.
     Supervise {
         #[command(flatten)]
@@ -100,6 +105,17 @@ enum Command {
         #[arg(long, default_value = "/usr/bin/qemu-system-x86_64")]
         qemu: PathBuf,
     },
+}
+
+#[derive(Subcommand)]
+enum IdentityCommand {
+    /// Make an administrator for an hour, whatever became of the others.
+    Recover {
+        #[command(flatten)]
+        state: State,
+    },
+    /// Take over the people of a Keystone: domains, projects, users, groups, roles, assignments.
+    Import(Box<commands::import::Import>),
 }
 
 #[derive(Subcommand)]
@@ -202,6 +218,10 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             commands::supervisor::down(&state.layout()?, leave_guests).await
         }
         Command::ProbeKvm { qemu } => commands::host::probe_kvm(&qemu).await,
+        Command::Identity { command } => match command {
+            IdentityCommand::Recover { state } => commands::recover::run(&state.layout()?).await,
+            IdentityCommand::Import(import) => commands::import::run(*import).await,
+        },
         Command::Host { command } => match command {
             HostCommand::Run { state } => commands::host::run(&state.layout()?).await,
             HostCommand::Token { state, cluster, l2_domain, zone } => {

@@ -67,7 +67,7 @@ pub fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Fault> {
         if inner.is_syntax() || inner.is_eof() {
             return Fault::bad_request(format!("Malformed request body: {inner}."));
         }
-        let reason = without_position(&inner.to_string());
+        let reason = without_text(&without_position(&inner.to_string()));
         if path == "." {
             Fault::bad_request(format!("Invalid input for the request body: {reason}."))
         } else {
@@ -88,7 +88,7 @@ pub fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Fault> {
 pub fn from_value<T: DeserializeOwned>(root: &str, value: serde_json::Value) -> Result<T, Fault> {
     serde_path_to_error::deserialize(value).map_err(|error| {
         let path = error.path().to_string();
-        let reason = error.into_inner().to_string();
+        let reason = without_text(&error.into_inner().to_string());
         let at = match path.as_str() {
             "." => root.to_owned(),
             path => format!("{root}.{path}"),
@@ -116,6 +116,20 @@ fn without_position(message: &str) -> String {
         Some(at) => message[..at].to_owned(),
         None => message.to_owned(),
     }
+}
+
+/// `invalid type: string "…", expected …` without the text: it may be a password that stands in
+/// the wrong place, and answers are written down by clients.
+fn without_text(message: &str) -> String {
+    for begin in ["invalid type: string ", "invalid value: string "] {
+        if let (Some(rest), Some(end)) =
+            (message.strip_prefix(begin), message.rfind("\", expected "))
+            && rest.starts_with('"')
+        {
+            return format!("{}{}", begin.trim_end(), &message[end + 1..]);
+        }
+    }
+    message.to_owned()
 }
 
 /// Reads a whole body, never more than the limit.
@@ -226,6 +240,21 @@ mod tests {
         }
         assert!(from_slice::<Envelope>(br#"{"server": {"name": "a"}}"#).is_ok());
         assert!(from_slice::<Envelope>(br#"{"server": {"name": "a\\u0000"}}"#).is_ok());
+    }
+
+    #[test]
+    fn a_text_in_the_wrong_place_is_not_repeated() {
+        for text in [
+            r#"{"server": "s3cret\", expected x"}"#,
+            r#"{"server": {"name": "a", "networks": "s3cret"}}"#,
+        ] {
+            let fault = from_slice::<Envelope>(text.as_bytes()).unwrap_err();
+            assert!(!fault.message.contains("s3cret"), "{}", fault.message);
+            assert!(fault.message.contains("invalid type: string, expected"), "{}", fault.message);
+        }
+        let value = serde_json::json!({"server": "s3cret"});
+        let fault = from_value::<Envelope>("body", value).unwrap_err();
+        assert!(!fault.message.contains("s3cret"), "{}", fault.message);
     }
 
     #[tokio::test]

@@ -56,4 +56,4 @@ pub use rate::RateLimit;
 pub use routes::{Access, BodyLimit, RouteInfo, RouteOptions, Routes};
 pub use serve::{ServeConfig, serve};
 pub use service::Service;
-pub use token::{FixedTokens, Token, TokenProject, TokenRole, TokenVerifier};
+pub use token::{FixedTokens, RECOVERY_METHOD, Token, TokenProject, TokenRole, TokenVerifier};

@@ -55,7 +55,16 @@ pub struct Token {
     pub delegation: Delegation,
 }
 
+/// The method of a token that a recovery at the machine's console led to.
+pub const RECOVERY_METHOD: &str = "recovery";
+
 impl Token {
+    /// Whether the token was given to an administrator who was made at the machine's console. Every
+    /// rule allows such a token everything, whatever the policy file says: it is the way back in.
+    pub fn is_recovery(&self) -> bool {
+        self.methods.iter().any(|method| method == RECOVERY_METHOD)
+    }
+
     /// Whether the token carries the role of that name, in any letter case as oslo.policy does.
     pub fn has_role(&self, name: &str) -> bool {
         self.roles.iter().any(|role| role.name.eq_ignore_ascii_case(name))

@@ -10,9 +10,10 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use database::{Database, DatabaseConfig, Origin};
 use host_documents::hosts;
+use identity::{LoginLimits, SecurityCompliance};
 use rand::Rng;
 
-use crate::config::{Api, Config, DatabaseSection, Gateway, Instance, Zone};
+use crate::config::{Api, Config, DatabaseSection, Gateway, Instance, PasswordHashing, Zone};
 use crate::layout::Layout;
 use crate::pki::{self, Authority, KeyPairPem};
 use crate::server;
@@ -67,6 +68,9 @@ fn configuration(options: &Options) -> Config {
         database: DatabaseSection { url: options.database.clone() },
         zone: Zone { name: "zone-1".into(), images: "zone/images".into() },
         instance: Instance { prefix: options.prefix.clone() },
+        password_hashing: PasswordHashing::default(),
+        login_limits: LoginLimits::default(),
+        security_compliance: SecurityCompliance::default(),
     }
 }
 

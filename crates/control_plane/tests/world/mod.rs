@@ -10,7 +10,7 @@ use axum::http::Request;
 use cloud_types::SystemClock;
 use control_plane::server::{self, Services, Surroundings};
 use database::{Database, DatabaseConfig};
-use identity::{BootstrapConfig, DemoConfig, HashParams, IdentityConfig, KeySource};
+use identity::{BootstrapConfig, DemoConfig, HashParams, IdentityConfig, KeySource, LoginLimits};
 use serde_json::{Value, json};
 use service_kit::{KitConfig, Method, Policy, RateLimit, RouteInfo};
 use storage::image::FileStore;
@@ -45,7 +45,7 @@ impl World {
             region: "region-1".to_owned(),
             base_url: "http://localhost".to_owned(),
             demo: Some(DemoConfig { name: "demo".to_owned(), password: PASSWORD.to_owned() }),
-            hashing: HashParams::default(),
+            hashing: HashParams::CHEAP,
         };
         identity::bootstrap(&db, &wanted).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
@@ -53,7 +53,11 @@ impl World {
             policy: Policy::new(server::POLICIES).unwrap(),
             keys: KeySource::Ephemeral,
             kit: KitConfig { rate: RateLimit { per_second: 0, burst: 0 }, ..KitConfig::default() },
-            identity: IdentityConfig::default(),
+            identity: IdentityConfig {
+                hashing: HashParams::CHEAP,
+                login_limits: LoginLimits::NONE,
+                ..IdentityConfig::default()
+            },
             images: FileStore::open(directory.path()).unwrap(),
         };
         let services = server::assemble(&db, with).await.unwrap();

@@ -3,6 +3,8 @@
 //! what is missing is made. Endpoints follow the configuration, so that a cloud that moved to
 //! another address tells its clients.
 
+mod recovery;
+
 use cloud_types::{DomainId, Fault, ProjectId, RoleId, UserId};
 use database::{Database, DatabaseError, JournalEntry, Origin, Tx};
 use serde_json::{Map, Value, json};
@@ -14,8 +16,10 @@ use crate::domain::model::Domain;
 use crate::password::{HashParams, hash_now};
 use crate::project::model::Project;
 use crate::role::model::Role;
-use crate::user::model::User;
+use crate::user::model::{Standing, User};
 use crate::{assignment, catalog, domain, project, role, user};
+
+pub use recovery::{RECOVERY_DOMAIN, RECOVERY_LASTS, Recovered, recover};
 
 /// The built-in roles. Their ids follow from their names, so that every cloud has the same.
 pub(crate) const ROLES: [(&str, &str); 5] = [
@@ -100,16 +104,11 @@ pub async fn bootstrap(
     db: &Database,
     config: &BootstrapConfig,
 ) -> Result<Bootstrapped, BootstrapError> {
-    let hash = |password: String| async move {
-        let params = config.hashing;
-        tokio::task::spawn_blocking(move || hash_now(params, &password))
-            .await
-            .unwrap_or_else(|_| Err(Fault::internal("The password could not be hashed.")))
-            .map_err(BootstrapError::Password)
-    };
-    let admin_hash = hash(config.admin_password.clone()).await?;
+    let admin_hash = hashed(config.hashing, config.admin_password.clone()).await?;
     let demo = match &config.demo {
-        Some(demo) => Some((demo.name.clone(), hash(demo.password.clone()).await?)),
+        Some(demo) => {
+            Some((demo.name.clone(), hashed(config.hashing, demo.password.clone()).await?))
+        }
         None => None,
     };
     let (region, base_url) = (config.region.clone(), config.base_url.clone());
@@ -139,6 +138,13 @@ pub async fn bootstrap(
         })
     })
     .await
+}
+
+async fn hashed(params: HashParams, password: String) -> Result<String, BootstrapError> {
+    tokio::task::spawn_blocking(move || hash_now(params, &password))
+        .await
+        .unwrap_or_else(|_| Err(Fault::internal("The password could not be hashed.")))
+        .map_err(BootstrapError::Password)
 }
 
 fn journal(tx: &mut Tx, kind: &'static str, id: &str, after: Value) {
@@ -253,6 +259,7 @@ async fn make_user(
         default_project_id: Some(default_project.clone()),
         password_hash: Some(hash.to_owned()),
         password_changed_at: Some(tx.now()),
+        standing: Standing::default(),
         options: Map::new(),
         extra: Map::new(),
         serial: 0,

@@ -11,6 +11,7 @@ use service_kit::{
 };
 
 use crate::fields::{Fields, NAME_SHORT, Patch};
+use crate::filter::ExpiryFilter;
 use crate::{Identity, wire};
 
 pub(crate) fn routes() -> Routes<Identity> {
@@ -96,10 +97,13 @@ async fn members(
     State(identity): State<Identity>,
     ctx: Ctx,
     Path(id): Path<String>,
+    filters: Filters,
 ) -> ApiResult<Response> {
-    let users = identity.members(&ctx, &id).await?;
+    let expiry = ExpiryFilter::read(&filters)?;
+    let users = identity.members(&ctx, &id, expiry).await?;
     let rows: Vec<Value> = users.iter().map(|user| user.view(&ctx)).collect();
-    Ok(wire::whole_list(&ctx, &format!("/groups/{id}/users"), "users", &rows).into_response())
+    let path = format!("/groups/{id}/users");
+    Ok(wire::filtered_list(&ctx, &path, "users", &filters, &rows).into_response())
 }
 
 async fn add(

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::model::Group;
 use super::store;
+use crate::filter::ExpiryFilter;
 use crate::token::service::{GONE, revoke};
 use crate::token::{Revocation, RevocationKind};
 use crate::user::model::User;
@@ -189,14 +190,24 @@ impl Identity {
         .await
     }
 
-    pub(crate) async fn members(&self, ctx: &Ctx, id: &str) -> Result<Vec<User>, Fault> {
+    pub(crate) async fn members(
+        &self,
+        ctx: &Ctx,
+        id: &str,
+        expiry: Option<ExpiryFilter>,
+    ) -> Result<Vec<User>, Fault> {
         self.group(ctx, "identity:list_users_in_group", id).await?;
         let id = id.to_owned();
-        self.look(move |tx| {
-            let id = id.clone();
-            Box::pin(async move { Ok(user::store::in_group(tx, &id).await?) })
-        })
-        .await
+        let users = self
+            .look(move |tx| {
+                let id = id.clone();
+                Box::pin(async move { Ok(user::store::in_group(tx, &id).await?) })
+            })
+            .await?;
+        let fits = |user: &User| {
+            expiry.is_none_or(|filter| filter.matches(user.standing.password_expires_at))
+        };
+        Ok(users.into_iter().filter(fits).map(|user| self.seen_now(user)).collect())
     }
 
     /// The group and the user of a membership, with the caller authorised for both.

@@ -1,5 +1,6 @@
 //! The schema of identity: one file for each group of tables.
 
+mod accounts;
 mod base;
 
 use database::{Migration, MigrationSet};
@@ -10,5 +11,6 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
     migrations: &[
         Migration { number: 1, name: "identity", sql: base::IDENTITY },
         Migration { number: 2, name: "serials", sql: base::SERIALS },
+        Migration { number: 3, name: "accounts", sql: accounts::ACCOUNTS },
     ],
 };

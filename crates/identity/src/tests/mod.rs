@@ -1,8 +1,13 @@
 //! The API as a whole, through the same app that serves it, on a database in memory.
 
+mod compliance;
+mod factors;
 mod grants;
+mod import;
 mod login;
 mod objects;
+mod recovery;
+mod secrets;
 
 use std::time::Duration;
 
@@ -16,8 +21,8 @@ use service_kit::{App, Kit, KitConfig, Policy, Routes};
 use tower::ServiceExt as _;
 
 use crate::{
-    BootstrapConfig, Bootstrapped, DemoConfig, HashParams, Identity, IdentityConfig, KeySource,
-    POLICY, Tokens, bootstrap, routes,
+    BootstrapConfig, Bootstrapped, ComplianceRules, DemoConfig, HashParams, Identity,
+    IdentityConfig, KeySource, LoginLimits, POLICY, SecurityCompliance, Tokens, bootstrap, routes,
 };
 
 const MIGRATIONS: &[MigrationSet] = &[service_kit::MIGRATIONS, crate::MIGRATIONS];
@@ -25,6 +30,7 @@ const MIGRATIONS: &[MigrationSet] = &[service_kit::MIGRATIONS, crate::MIGRATIONS
 struct Cloud {
     app: App,
     db: Database,
+    identity: Identity,
     clock: TestClock,
     made: Bootstrapped,
     /// Kept: it goes with its database.
@@ -96,8 +102,39 @@ impl Cloud {
         let kit = Kit::new(db.clone(), policy, tokens.clone(), KitConfig::default());
         let settings = IdentityConfig { hashing: HashParams::CHEAP, ..IdentityConfig::default() };
         let identity = Identity::new(kit.clone(), tokens, settings);
-        let all: Vec<Routes> = vec![routes(identity)];
-        Cloud { app: App::new(kit, all).unwrap(), db, clock, made, _place: place }
+        let all: Vec<Routes> = vec![routes(identity.clone())];
+        Cloud { app: App::new(kit, all).unwrap(), db, identity, clock, made, _place: place }
+    }
+
+    /// The same rows under other settings, as after a restart.
+    async fn restarted(self, change: impl FnOnce(&mut IdentityConfig)) -> Cloud {
+        self.restarted_under(Policy::new(&[POLICY]).unwrap(), change).await
+    }
+
+    /// The same rows under other rules and settings.
+    async fn restarted_under(
+        self,
+        policy: Policy,
+        change: impl FnOnce(&mut IdentityConfig),
+    ) -> Cloud {
+        let tokens = Tokens::open(&self.db, &KeySource::Ephemeral).await.unwrap();
+        let kit = Kit::new(self.db.clone(), policy, tokens.clone(), KitConfig::default());
+        let mut settings =
+            IdentityConfig { hashing: HashParams::CHEAP, ..IdentityConfig::default() };
+        change(&mut settings);
+        let identity = Identity::new(kit.clone(), tokens, settings);
+        let app = App::new(kit, vec![routes(identity.clone())]).unwrap();
+        Cloud { app, identity, ..self }
+    }
+
+    /// The same rows, and other things are asked of passwords.
+    async fn asking(self, change: impl FnOnce(&mut SecurityCompliance)) -> Cloud {
+        let mut compliance = SecurityCompliance::default();
+        change(&mut compliance);
+        self.restarted(|settings| {
+            settings.compliance = ComplianceRules::new(compliance).unwrap();
+        })
+        .await
     }
 
     async fn send(&self, request: Request<Body>) -> Answer {

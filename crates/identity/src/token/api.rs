@@ -10,10 +10,13 @@ use service_kit::{
 };
 
 use super::model::AuthBody;
+use super::service::Answered;
 use crate::{Identity, catalog, wire};
 
 /// The token that a request is about.
 const SUBJECT: &str = "x-subject-token";
+/// What was proven so far, where more is asked.
+const RECEIPT: &str = "openstack-auth-receipt";
 
 pub(crate) fn routes() -> Routes<Identity> {
     Routes::new(Service::Identity)
@@ -28,21 +31,34 @@ pub(crate) fn routes() -> Routes<Identity> {
 
 async fn issue(
     State(identity): State<Identity>,
+    ctx: Ctx,
     filters: Filters,
+    headers: HeaderMap,
     StrictJson(body): StrictJson<AuthBody>,
 ) -> ApiResult<Response> {
-    let issued = identity.issue(body.into_login()?, !filters.has("nocatalog")).await?;
-    let mut response = Answer(StatusCode::CREATED, issued.body).into_response();
-    set_subject(&mut response, &issued.text)?;
+    let with_catalog = !filters.has("nocatalog");
+    let receipt = headers.get(RECEIPT).map(|value| value.to_str().unwrap_or("").to_owned());
+    let login = body.into_login()?;
+    let (status, header, issued) =
+        match identity.issue(login, with_catalog, ctx.source_ip, receipt).await? {
+            Answered::Token(issued) => (StatusCode::CREATED, SUBJECT, issued),
+            Answered::Receipt(issued) => (StatusCode::UNAUTHORIZED, RECEIPT, issued),
+        };
+    let mut response = Answer(status, issued.body).into_response();
+    set_secret(&mut response, header, &issued.text)?;
     Ok(response)
 }
 
 fn set_subject(response: &mut Response, token: &str) -> Result<(), Fault> {
-    let mut value = HeaderValue::from_str(token)
+    set_secret(response, SUBJECT, token)
+}
+
+fn set_secret(response: &mut Response, header: &'static str, secret: &str) -> Result<(), Fault> {
+    let mut value = HeaderValue::from_str(secret)
         .map_err(|_| Fault::internal("The token could not be written."))?;
     // Keeps it out of HTTP/2's compression table and of debug output.
     value.set_sensitive(true);
-    response.headers_mut().insert(HeaderName::from_static(SUBJECT), value);
+    response.headers_mut().insert(HeaderName::from_static(header), value);
     Ok(())
 }
 

@@ -154,8 +154,12 @@ impl Methods {
     /// OpenID Connect.
     pub const OPENID: Methods = Methods(1 << 8);
 
+    /// An administrator for an hour, made at the machine's console; only a token that says so is
+    /// allowed everything, and only the issuer's look at the user puts it there.
+    pub const RECOVERY: Methods = Methods(1 << 9);
+
     /// The names, by bit.
-    const NAMES: [&'static str; 9] = [
+    const NAMES: [&'static str; 10] = [
         "password",
         "token",
         "totp",
@@ -165,6 +169,7 @@ impl Methods {
         "mapped",
         "ec2credential",
         "openid",
+        service_kit::RECOVERY_METHOD,
     ];
 
     /// The method of that name.

@@ -65,6 +65,7 @@ mod directory;
 mod format;
 mod keys;
 pub(crate) mod model;
+mod receipt;
 mod revocation;
 pub(crate) mod service;
 pub(crate) mod store;

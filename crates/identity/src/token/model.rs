@@ -254,7 +254,7 @@ impl TokenView {
                 "id": self.user.id,
                 "name": self.user.name,
                 "domain": {"id": self.user_domain.id, "name": self.user_domain.name},
-                "password_expires_at": null,
+                "password_expires_at": self.user.password_expires_at(),
             },
             "audit_ids": audit_ids,
             "issued_at": claims.issued_at.rfc3339_micros(),

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::directory::RoleDirectory;
 use super::format::{Claims, Scope};
 use super::keys::{KeyError, KeySet, KeySource};
+use super::receipt::Receipt;
 use super::revocation::{Revocation, Revocations};
 use super::store;
 
@@ -170,6 +171,16 @@ impl Tokens {
                  for a narrower scope."
             ))
         })
+    }
+
+    /// Signs what was proven so far.
+    pub(crate) fn sign_receipt(&self, receipt: &Receipt) -> Option<String> {
+        receipt.sign(&self.keys)
+    }
+
+    /// What a receipt says that has not run out.
+    pub(crate) fn read_receipt(&self, text: &str, now: Timestamp) -> Option<Receipt> {
+        Receipt::read(text, &self.keys).filter(|receipt| receipt.expires_at > now)
     }
 
     /// What a good token says, with the form that services see.

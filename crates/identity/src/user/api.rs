@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use cloud_types::Fault;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use service_kit::{
     Access, ApiResult, Created, Ctx, Filters, Json, Method, Path, Routes, Service, StatusCode,
     StrictJson,
@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::service::{NewPassword, UserChange};
 use crate::fields::{Fields, NAME_LONG, Patch};
 use crate::password::MAX_PASSWORD;
-use crate::{Identity, wire};
+use crate::{Identity, compliance, wire};
 
 pub(crate) fn routes() -> Routes<Identity> {
     let rule = Access::Rule;
@@ -28,9 +28,8 @@ pub(crate) fn routes() -> Routes<Identity> {
         .route(
             Method::POST,
             "/v3/users/{user_id}/password",
-            // The token may be gone by now (expired password): the old password is the proof, but
-            // until there are expiring passwords a token is wanted too.
-            rule("identity:change_password"),
+            // The old password is the proof: whose password has expired gets no token.
+            Access::Public,
             change_password,
         )
         .route(
@@ -82,13 +81,15 @@ fn read(body: Value, new: bool) -> Result<(UserChange, NewPassword), Fault> {
         Patch::Absent => Patch::Absent,
     };
     fields.ignore(&["id", "links", "password_expires_at"]);
+    let options = fields.object("options")?;
+    compliance::options::check(options.as_ref().unwrap_or(&Map::new()))?;
     let change = UserChange {
         name,
         domain_id,
         description: fields.text("description", 65_535)?,
         enabled: fields.flag("enabled")?,
         default_project_id: fields.id("default_project_id")?,
-        options: fields.object("options")?,
+        options,
         extra: fields.extra()?,
     };
     Ok((change, password))
@@ -146,10 +147,8 @@ async fn change_password(
     StrictJson(body): StrictJson<PasswordBody>,
 ) -> ApiResult<StatusCode> {
     let PasswordPart { original_password, password } = body.user;
-    let id = wire::id("user", &id)?;
-    identity
-        .change_password(&ctx, &id, Zeroizing::new(original_password), Zeroizing::new(password))
-        .await?;
+    let (original, new) = (Zeroizing::new(original_password), Zeroizing::new(password));
+    identity.change_password(&id, original, new, ctx.origin(), ctx.source_ip).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -20,11 +20,25 @@ pub(crate) struct User {
     /// PHC string; `None` for a user who cannot log in with a password.
     pub password_hash: Option<String>,
     pub password_changed_at: Option<Timestamp>,
+    pub standing: Standing,
     pub options: Map<String, Value>,
     pub extra: Map<String, Value>,
     pub serial: u64,
     pub generation: i64,
     pub created_at: Timestamp,
+}
+
+/// What else decides whether the user may log in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// From then on the password has to be changed before it is good for anything else.
+    pub password_expires_at: Option<Timestamp>,
+    /// The user chose the password; otherwise an administrator did.
+    pub chosen: bool,
+    /// The day of the last login, counted from 1970.
+    pub last_active_day: Option<i64>,
+    /// After this the user is gone: a recovery's administrator.
+    pub valid_until: Option<Timestamp>,
 }
 
 /// Leaves out the hash: it must not reach a log by way of `{:?}`.
@@ -47,6 +61,11 @@ impl User {
         view
     }
 
+    /// As upstream writes it: microseconds, and no zone.
+    pub fn password_expires_at(&self) -> Value {
+        json!(self.standing.password_expires_at.map(|at| at.iso_micros_naive()))
+    }
+
     /// What the journal keeps: no hash.
     pub fn public(&self) -> Value {
         let mut view = self.extra.clone();
@@ -55,7 +74,7 @@ impl User {
         view.insert("name".into(), json!(self.name));
         view.insert("enabled".into(), json!(self.enabled));
         view.insert("options".into(), json!(self.options));
-        view.insert("password_expires_at".into(), Value::Null);
+        view.insert("password_expires_at".into(), self.password_expires_at());
         if let Some(description) = &self.description {
             view.insert("description".into(), json!(description));
         }

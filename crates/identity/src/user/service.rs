@@ -6,12 +6,13 @@ use serde_json::{Map, Value};
 use service_kit::{Ctx, Filters, Target};
 use zeroize::Zeroizing;
 
-use super::model::User;
+use super::model::{Standing, User};
 use super::store;
 use crate::fields::{Patch, merge_extra};
+use crate::filter::ExpiryFilter;
 use crate::token::service::{GONE, revoke};
 use crate::token::{Revocation, RevocationKind};
-use crate::{Identity, domain, wire};
+use crate::{Identity, compliance, domain, wire};
 
 /// A new user, or what changes of one.
 #[derive(Clone)]
@@ -93,14 +94,18 @@ impl Identity {
     pub(crate) async fn list_users(&self, ctx: &Ctx, filters: Filters) -> Result<Vec<User>, Fault> {
         let domain = self.list_domain(ctx, "identity:list_users", &filters)?;
         let enabled = filters.flag("enabled")?;
+        let expiry = ExpiryFilter::read(&filters)?;
         let page = wire::page_request(&filters)?;
-        self.look(move |tx| {
-            let (domain, filters, page) = (domain.clone(), filters.clone(), page.clone());
-            Box::pin(async move {
-                Ok(store::list(tx, domain.as_ref(), enabled, &filters, &page).await?)
+        let users = self
+            .look(move |tx| {
+                let (domain, filters, page) = (domain.clone(), filters.clone(), page.clone());
+                Box::pin(async move {
+                    let expiry = expiry.as_ref();
+                    Ok(store::list(tx, domain.as_ref(), enabled, expiry, &filters, &page).await?)
+                })
             })
-        })
-        .await
+            .await?;
+        Ok(users.into_iter().map(|user| self.seen_now(user)).collect())
     }
 
     /// A user whom the caller may do `rule` to. Who may not is told the same as when there is none
@@ -116,7 +121,7 @@ impl Identity {
         match found {
             Some(user) => {
                 ctx.authorise(rule, &target(&user))?;
-                Ok(user)
+                Ok(self.seen_now(user))
             }
             None => {
                 // Whoever may not look must not learn by 404 that an id is free.
@@ -135,9 +140,11 @@ impl Identity {
     ) -> Result<User, Fault> {
         let domain = self.domain_for(ctx, change.domain_id.as_ref())?;
         ctx.authorise("identity:create_user", &Target::domain(&domain))?;
-        let hash = self.new_hash(password).await?;
+        let hash = self.hash_of(password).await?;
+        let rules = self.rules.clone();
         self.change(ctx, move |tx| {
             let (change, domain, hash) = (change.clone(), domain.clone(), hash.clone());
+            let rules = rules.clone();
             Box::pin(async move {
                 if domain::store::get(tx, &domain).await?.is_none() {
                     return Err(wire::not_found("domain", &domain));
@@ -147,6 +154,10 @@ impl Identity {
                 let mut description = None;
                 change.default_project_id.apply(&mut default_project_id);
                 change.description.apply(&mut description);
+                let mut options = Map::new();
+                merge_extra(&mut options, change.options.unwrap_or_default());
+                let password_expires_at =
+                    hash.as_ref().and_then(|_| rules.expiry_when_given(&options, now));
                 let user = User {
                     id: UserId::random(),
                     domain_id: domain,
@@ -156,7 +167,8 @@ impl Identity {
                     default_project_id,
                     password_changed_at: hash.as_ref().map(|_| now),
                     password_hash: hash,
-                    options: change.options.unwrap_or_default(),
+                    standing: Standing { password_expires_at, ..Standing::default() },
+                    options,
                     extra: change.extra,
                     serial: 0,
                     generation: 1,
@@ -172,9 +184,9 @@ impl Identity {
         .await
     }
 
-    async fn new_hash(&self, password: NewPassword) -> Result<Option<String>, Fault> {
+    async fn hash_of(&self, password: NewPassword) -> Result<Option<String>, Fault> {
         match password {
-            Patch::Set(secret) => Ok(Some(self.passwords.hash(secret).await?)),
+            Patch::Set(secret) => Ok(Some(self.new_hash(secret).await?)),
             Patch::Null | Patch::Absent => Ok(None),
         }
     }
@@ -191,10 +203,11 @@ impl Identity {
             return Err(Fault::bad_request("Cannot change Domain ID"));
         }
         let new_password = password != Patch::Absent;
-        let hash = self.new_hash(password).await?;
-        let id = id.clone();
+        let hash = self.hash_of(password).await?;
+        let (id, rules) = (id.clone(), self.rules.clone());
         self.change(ctx, move |tx| {
             let (id, change, hash) = (id.clone(), change.clone(), hash.clone());
+            let rules = rules.clone();
             Box::pin(async move {
                 let before = locked(tx, &id).await?;
                 let mut user = before.clone();
@@ -203,54 +216,29 @@ impl Identity {
                 }
                 if let Some(enabled) = change.enabled {
                     user.enabled = enabled;
+                    if enabled {
+                        // It unlocks, and begins a new period of inactivity.
+                        let today = compliance::model::day_of(tx.now());
+                        compliance::store::note_activity(tx, &id, today).await?;
+                        compliance::store::forget_failures(tx, &id).await?;
+                        user.standing.last_active_day = Some(today);
+                    }
                 }
                 change.description.apply(&mut user.description);
                 change.default_project_id.apply(&mut user.default_project_id);
                 merge_extra(&mut user.options, change.options.unwrap_or_default());
                 merge_extra(&mut user.extra, change.extra);
                 if new_password {
-                    user.password_changed_at = hash.as_ref().map(|_| tx.now());
+                    let now = tx.now();
+                    compliance::service::remember(tx, &before, &rules).await?;
+                    user.password_changed_at = hash.as_ref().map(|_| now);
+                    user.standing.password_expires_at =
+                        hash.as_ref().and_then(|_| rules.expiry_when_given(&user.options, now));
+                    user.standing.chosen = false;
                     user.password_hash = hash;
                 }
                 let ends_tokens = new_password || (before.enabled && !user.enabled);
                 save(tx, before, user, ends_tokens).await
-            })
-        })
-        .await
-    }
-
-    /// One's own password, known the old one.
-    pub(crate) async fn change_password(
-        &self,
-        ctx: &Ctx,
-        id: &UserId,
-        original: Zeroizing<String>,
-        new: Zeroizing<String>,
-    ) -> Result<(), Fault> {
-        ctx.authorise("identity:change_password", &Target::user(id))?;
-        let user = self.user(ctx, "identity:change_password", id).await?;
-        let old_hash = user.password_hash.clone();
-        if !self.passwords.verify(original, old_hash.clone()).await? {
-            return Err(Fault::unauthorized(
-                "The original password does not match the one on record.",
-            ));
-        }
-        let hash = self.passwords.hash(new).await?;
-        let id = id.clone();
-        self.change(ctx, move |tx| {
-            let (id, hash, old_hash) = (id.clone(), hash.clone(), old_hash.clone());
-            Box::pin(async move {
-                let before = locked(tx, &id).await?;
-                if before.password_hash != old_hash {
-                    return Err(Fault::conflict(
-                        "The password was changed by another request meanwhile.",
-                    ));
-                }
-                let mut user = before.clone();
-                user.password_hash = Some(hash);
-                user.password_changed_at = Some(tx.now());
-                let (_, revocations) = save(tx, before, user, true).await?;
-                Ok(((), revocations))
             })
         })
         .await
@@ -279,12 +267,12 @@ pub(crate) async fn remove(tx: &mut Tx, user: &User) -> Result<Revocation, Fault
     Ok(revoke(tx, RevocationKind::User, user.id.as_str(), "", GONE).await?)
 }
 
-async fn locked(tx: &mut Tx, id: &UserId) -> Result<User, Fault> {
+pub(crate) async fn locked(tx: &mut Tx, id: &UserId) -> Result<User, Fault> {
     tx.lock(&[ObjectLock::new("user", id)]).await?;
     store::get(tx, id).await?.ok_or_else(|| wire::not_found("user", id))
 }
 
-async fn save(
+pub(crate) async fn save(
     tx: &mut Tx,
     before: User,
     mut user: User,

@@ -4,8 +4,9 @@ use cloud_types::{DomainId, ProjectId, UserId};
 use database::{DatabaseError, Row, Tx, params};
 use service_kit::{Filters, PageRequest};
 
-use super::model::User;
-use crate::filter::Where;
+use super::model::{Standing, User};
+use crate::compliance;
+use crate::filter::{ExpiryFilter, Where};
 
 fn user_of(row: &Row) -> Result<User, DatabaseError> {
     Ok(User {
@@ -19,6 +20,12 @@ fn user_of(row: &Row) -> Result<User, DatabaseError> {
             .and_then(|id| id.parse::<ProjectId>().ok()),
         password_hash: row.opt_text("password_hash")?,
         password_changed_at: row.opt_timestamp("password_changed_at")?,
+        standing: Standing {
+            password_expires_at: row.opt_timestamp("password_expires_at")?,
+            chosen: row.bool("password_self_service")?,
+            last_active_day: row.opt_int("last_active_day")?,
+            valid_until: row.opt_timestamp("valid_until")?,
+        },
         options: row.json("options")?,
         extra: row.json("extra")?,
         serial: u64::try_from(row.int("serial")?).unwrap_or(0),
@@ -50,6 +57,7 @@ pub(crate) async fn list(
     tx: &mut Tx,
     domain: Option<&DomainId>,
     enabled: Option<bool>,
+    expiry: Option<&ExpiryFilter>,
     filters: &Filters,
     page: &PageRequest,
 ) -> Result<Vec<User>, DatabaseError> {
@@ -59,6 +67,9 @@ pub(crate) async fn list(
     }
     if let Some(enabled) = enabled {
         condition.equal("enabled", enabled);
+    }
+    if let Some(expiry) = expiry {
+        condition.with(expiry.condition, expiry.time);
     }
     condition.text("name", "name", filters);
     let (clause, params) = condition.page("id", page);
@@ -85,8 +96,9 @@ pub(crate) async fn insert(tx: &mut Tx, user: &User) -> Result<bool, DatabaseErr
         .execute(
             "INSERT INTO identity_users
                  (id, domain_id, name, description, enabled, default_project_id, password_hash,
-                  password_changed_at, options, extra, serial, generation, created_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+                  password_changed_at, options, extra, serial, generation, created_at,
+                  password_expires_at, password_self_service, last_active_day, valid_until)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
              ON CONFLICT DO NOTHING",
             &params![
                 user.id,
@@ -101,7 +113,11 @@ pub(crate) async fn insert(tx: &mut Tx, user: &User) -> Result<bool, DatabaseErr
                 serde_json::Value::Object(user.extra.clone()).to_string(),
                 i64::try_from(user.serial).unwrap_or(i64::MAX),
                 user.generation,
-                user.created_at
+                user.created_at,
+                user.standing.password_expires_at,
+                user.standing.chosen,
+                user.standing.last_active_day,
+                user.standing.valid_until
             ],
         )
         .await?;
@@ -115,7 +131,8 @@ pub(crate) async fn update(tx: &mut Tx, user: &User) -> Result<(), DatabaseError
             "UPDATE identity_users
              SET name = $3, description = $4, enabled = $5, default_project_id = $6,
                  password_hash = $7, password_changed_at = $8, options = $9, extra = $10,
-                 serial = $11, generation = generation + 1
+                 serial = $11, password_expires_at = $12, password_self_service = $13,
+                 valid_until = $14, generation = generation + 1
              WHERE id = $1 AND generation = $2",
             &params![
                 user.id,
@@ -128,7 +145,10 @@ pub(crate) async fn update(tx: &mut Tx, user: &User) -> Result<(), DatabaseError
                 user.password_changed_at,
                 serde_json::Value::Object(user.options.clone()).to_string(),
                 serde_json::Value::Object(user.extra.clone()).to_string(),
-                i64::try_from(user.serial).unwrap_or(i64::MAX)
+                i64::try_from(user.serial).unwrap_or(i64::MAX),
+                user.standing.password_expires_at,
+                user.standing.chosen,
+                user.standing.valid_until
             ],
         )
         .await?;
@@ -149,6 +169,7 @@ pub(crate) async fn raise_serial(tx: &mut Tx, id: &UserId) -> Result<Option<u64>
 
 pub(crate) async fn delete(tx: &mut Tx, id: &UserId) -> Result<(), DatabaseError> {
     tx.execute("DELETE FROM identity_users WHERE id = $1", &params![id]).await?;
+    compliance::store::forget(tx, id).await?;
     tx.execute("DELETE FROM identity_group_members WHERE user_id = $1", &params![id]).await?;
     tx.execute(
         "DELETE FROM identity_assignments WHERE actor_kind = 'user' AND actor_id = $1",

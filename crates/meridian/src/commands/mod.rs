@@ -2,5 +2,7 @@
 
 pub mod control_plane;
 pub mod host;
+pub mod import;
 pub mod init;
+pub mod recover;
 pub mod supervisor;

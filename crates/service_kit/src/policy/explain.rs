@@ -26,6 +26,9 @@ impl fmt::Display for Explanation {
 
 pub(super) fn explain(policy: &Policy, rule: &str, token: &Token, target: &Target) -> Explanation {
     let mut lines = Vec::new();
+    if token.is_recovery() {
+        lines.push("yes a recovery's administrator may do everything".to_owned());
+    }
     describe_rule(policy, rule, token, target, 0, &mut lines);
     Explanation { allowed: policy.allows(rule, token, target), lines }
 }

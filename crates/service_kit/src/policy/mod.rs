@@ -332,6 +332,8 @@ impl Policy {
 
     fn verdict(&self, rule: &str, token: &Token, target: Option<&Target>) -> Verdict {
         match self.rules.get(rule) {
+            // The way back in for whoever has the machine; see `Token::is_recovery`.
+            Some(_) if token.is_recovery() => Verdict::Yes,
             Some(found) => found.expression.evaluate(self, token, target),
             None => Verdict::No,
         }

@@ -3,23 +3,27 @@
 mod prove;
 mod scope;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cloud_types::{Fault, RoleId};
 use database::{DatabaseError, Tx};
-use serde_json::Value;
+use serde_json::{Value, json};
 use service_kit::{Ctx, Target};
 use uuid::Uuid;
 
 use self::scope::{add_catalog, assemble, user_and_domain, view_of};
-use super::format::{AuditId, Claims, Stamp};
+use super::format::{AuditId, Claims, Methods, Stamp};
 use super::model::{Login, TokenView, WantedScope};
+use super::receipt::Receipt;
 use super::revocation::{Revocation, RevocationKind};
 use super::store;
 use crate::Identity;
+use crate::compliance::factors;
 
 pub(crate) use self::prove::Proven;
+pub(crate) use self::scope::find_user;
 
 /// Revocations are kept at least this long: longer than any token that an earlier configuration
 /// may have issued.
@@ -28,7 +32,17 @@ const REVOCATION_KEPT: Duration = Duration::from_secs(25 * 3600);
 /// A first good serial that no object reaches: what was deleted is never good again.
 pub(crate) const GONE: u64 = u64::MAX >> 1;
 
-/// A signed token and its body.
+/// How long a receipt is good: long enough to find the telephone.
+const RECEIPT_LIFETIME: Duration = Duration::from_secs(300);
+
+/// What a login comes to.
+pub(crate) enum Answered {
+    Token(Issued),
+    /// More is asked of this user.
+    Receipt(Issued),
+}
+
+/// A signed token, or receipt, and its body.
 pub(crate) struct Issued {
     pub text: String,
     pub body: Value,
@@ -40,17 +54,80 @@ pub(crate) fn refused() -> Fault {
 
 impl Identity {
     /// A login, or another scope for a token.
-    pub(crate) async fn issue(&self, login: Login, with_catalog: bool) -> Result<Issued, Fault> {
+    pub(crate) async fn issue(
+        &self,
+        login: Login,
+        with_catalog: bool,
+        source: Option<IpAddr>,
+        receipt: Option<String>,
+    ) -> Result<Answered, Fault> {
         let Login { proofs, scope } = login;
         let mut proven: Option<Proven> = None;
         for proof in proofs {
-            let next = self.prove(proof).await?;
+            let next = self.prove(proof, source).await?;
             proven = Some(match proven {
                 None => next,
                 Some(before) => before.and(next)?,
             });
         }
-        self.issue_for(proven.ok_or_else(refused)?, scope, with_catalog).await
+        let mut proven = proven.ok_or_else(refused)?;
+        if let Some(receipt) = self.further_factors(&mut proven, receipt).await? {
+            return Ok(Answered::Receipt(receipt));
+        }
+        self.issue_for(proven, scope, with_catalog).await.map(Answered::Token)
+    }
+
+    /// Adds what a receipt says was proven before. Answers another receipt when the user's rules
+    /// ask for more.
+    async fn further_factors(
+        &self,
+        proven: &mut Proven,
+        receipt: Option<String>,
+    ) -> Result<Option<Issued>, Fault> {
+        let id = proven.user.clone();
+        let (user, domain) = self
+            .look(move |tx| {
+                let id = id.clone();
+                Box::pin(async move { user_and_domain(tx, &id).await })
+            })
+            .await
+            .map_err(|fault| if fault.status() == 404 { refused() } else { fault })?;
+        let now = self.kit.clock.now();
+        if let Some(text) = receipt {
+            // Whatever is wrong with a receipt, there is none: it says nothing about itself.
+            let good = self
+                .tokens
+                .read_receipt(&text, now)
+                .filter(|receipt| receipt.user.id == user.id && receipt.user.serial == user.serial);
+            let good = good.ok_or_else(|| Fault::unauthorized("Could not find auth receipt."))?;
+            proven.methods = proven.methods.and(good.methods);
+        }
+        let rules = factors::rules(&user.options);
+        if factors::satisfied(&rules, proven.methods) {
+            return Ok(None);
+        }
+        let receipt = Receipt {
+            user: Stamp::new(user.id.clone(), user.serial),
+            methods: proven.methods,
+            issued_at: now,
+            expires_at: now.after(RECEIPT_LIFETIME),
+        };
+        let text = self.tokens.sign_receipt(&receipt);
+        let text = text.ok_or_else(|| Fault::internal("The receipt could not be written."))?;
+        let body = json!({
+            "receipt": {
+                "methods": receipt.methods.names(),
+                "user": {
+                    "id": user.id,
+                    "name": user.name,
+                    "domain": {"id": domain.id, "name": domain.name},
+                },
+                "expires_at": receipt.expires_at.rfc3339_micros(),
+                "issued_at": receipt.issued_at.rfc3339_micros(),
+            },
+            "required_auth_methods": rules,
+        });
+        Ok(Some(Issued { text, body }))
     }
 
     /// A token for somebody who was proven.
@@ -70,10 +147,13 @@ impl Identity {
             .await?;
         let view = self.with_role_names(view, &parts.roles).await?;
         let lifetime = parts.now.after(self.config.token_lifetime);
+        let ends =
+            [proven.ends_by.unwrap_or(lifetime)].into_iter().chain(view.user.standing.valid_until);
+        let recovery = view.user.standing.valid_until.is_some();
         let claims = Claims {
-            methods: proven.methods,
+            methods: if recovery { proven.methods.and(Methods::RECOVERY) } else { proven.methods },
             issued_at: parts.now,
-            expires_at: proven.ends_by.unwrap_or(lifetime),
+            expires_at: ends.min().unwrap_or(lifetime),
             user: Stamp::new(view.user.id.clone(), view.user.serial),
             user_domain: Stamp::new(view.user_domain.id.clone(), view.user_domain.serial),
             scope: parts.scope,

@@ -1,16 +1,17 @@
 //! Who somebody is, by each method.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use cloud_types::{Fault, Timestamp, UserId};
 use zeroize::Zeroizing;
 
 use super::refused;
-use super::scope::find_user;
-use crate::Identity;
+use crate::compliance::service::Authenticated;
 use crate::token::basis::Basis;
 use crate::token::format::{Claims, Methods};
 use crate::token::model::{Proof, Reference};
+use crate::{Identity, compliance};
 
 /// Who was proven, and what of the proof goes into the new token.
 pub(crate) struct Proven {
@@ -59,9 +60,13 @@ impl Proven {
 }
 
 impl Identity {
-    pub(super) async fn prove(&self, proof: Proof) -> Result<Proven, Fault> {
+    pub(super) async fn prove(
+        &self,
+        proof: Proof,
+        source: Option<IpAddr>,
+    ) -> Result<Proven, Fault> {
         match proof {
-            Proof::Password(who, secret) => self.prove_password(who, secret).await,
+            Proof::Password(who, secret) => self.prove_password(who, secret, source).await,
             Proof::Token(text) => {
                 let (claims, _) = self.tokens.check(&text, self.kit.clock.now())?;
                 // A token never outlives the one that it was got from.
@@ -80,18 +85,12 @@ impl Identity {
         &self,
         who: Reference,
         secret: Zeroizing<String>,
+        source: Option<IpAddr>,
     ) -> Result<Proven, Fault> {
-        let found = self
-            .look(move |tx| {
-                let who = who.clone();
-                Box::pin(async move { find_user(tx, &who).await.map_err(Fault::from) })
-            })
-            .await?;
-        let hash = found.as_ref().and_then(|user| user.password_hash.clone());
-        let matches = self.passwords.verify(secret, hash.clone()).await?;
-        match found {
-            Some(user) if matches => Ok(Proven { hash, ..Proven::by(user.id, Methods::PASSWORD) }),
-            _ => Err(refused()),
+        let Authenticated { user, hash, expired } = self.authenticate(who, secret, source).await?;
+        if expired {
+            return Err(compliance::model::expired(&user.id));
         }
+        Ok(Proven { hash: Some(hash), ..Proven::by(user.id, Methods::PASSWORD) })
     }
 }

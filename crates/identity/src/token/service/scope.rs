@@ -148,7 +148,7 @@ pub(super) async fn add_catalog(
 }
 
 /// Identifiers that cannot exist find nothing, like those that do not.
-pub(super) async fn find_user(tx: &mut Tx, who: &Reference) -> Result<Option<User>, DatabaseError> {
+pub(crate) async fn find_user(tx: &mut Tx, who: &Reference) -> Result<Option<User>, DatabaseError> {
     match who {
         Reference::Id(id) => match id.parse::<UserId>() {
             Ok(id) => user::store::get(tx, &id).await,
