@@ -283,6 +283,9 @@ impl Compared<'_> {
                      of the same name are the same"
                 ));
             }
+            None if !domain.is_empty() && !self.exists("domain", &domain) => {
+                self.plan.left_out.push(format!("{shown}: that domain is nowhere"));
+            }
             None => {
                 self.plan.fresh.insert((kind, id.to_owned()));
                 self.plan.lines.push(shown);

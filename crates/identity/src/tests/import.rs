@@ -156,3 +156,53 @@ async fn the_lists_of_an_api_are_imported_without_passwords(cloud: Cloud) {
     cloud.call(&admin, "PATCH", &format!("/v3/users/{ANN}"), body).await.expect(200);
     cloud.login("ann", "new", Value::Null).await.expect(201);
 }
+
+/// What `mariadb-dump` wrote of the tables of a Keystone 30.0 (2026.2) with sample people.
+const REAL: &str = include_str!("keystone_30.sql");
+
+#[tokio::test]
+async fn a_real_keystones_people_log_in_with_the_passwords_that_they_had() {
+    let cloud = Cloud::sqlite().await;
+    let snapshot = Snapshot::from_dump(REAL).unwrap();
+    let wanted = plan(&cloud.db, &snapshot, ImportOptions::default()).await.unwrap();
+    let conflicts = wanted.conflicts.join("\n");
+    assert_eq!(wanted.conflicts.len(), 2, "{conflicts}");
+    for word in ["project admin", "user admin"] {
+        assert!(conflicts.contains(word), "{conflicts}");
+    }
+    let same = ImportOptions { same_names: true };
+    let done = apply(&cloud.db, snapshot.clone(), same).await.unwrap();
+    assert_eq!((done.new["user"], done.new["project"], done.new["domain"]), (5, 2, 1), "{done}");
+    assert!(apply(&cloud.db, snapshot, same).await.unwrap().is_empty());
+    // bcrypt, bcrypt over SHA-256, scrypt, PBKDF2; the first was changed by its owner since.
+    for (name, password, scope) in [
+        (
+            "bea",
+            "sample-bea-2",
+            json!({"project": {"name": "mill",
+            "domain": {"name": "O'Reilly & Söhne"}}}),
+        ),
+        ("cid", "sample-cid", json!({"domain": {"name": "O'Reilly & Söhne"}})),
+        (
+            "sue",
+            "sample-sue",
+            json!({"project": {"name": "wheel",
+            "domain": {"name": "O'Reilly & Söhne"}}}),
+        ),
+        ("pat", "sample-pat", json!({"system": {"all": true}})),
+    ] {
+        let auth = |password: &str| {
+            json!({"auth": {"scope": scope, "identity": {
+            "methods": ["password"], "password": {"user": {"name": name, "password": password,
+            "domain": {"name": "O'Reilly & Söhne"}}}}}})
+        };
+        let path = "/v3/auth/tokens";
+        cloud.call("", "POST", path, auth("sample-bea")).await.expect(401);
+        cloud.call("", "POST", path, auth(password)).await.expect(201);
+        let hashes = cloud.identity.passwords.computed();
+        cloud.call("", "POST", path, auth(password)).await.expect(201);
+        assert_eq!(cloud.identity.passwords.computed() - hashes, 1, "{name}: renewed by now");
+    }
+    // Whoever ran this cloud before runs it still.
+    cloud.admin().await;
+}
