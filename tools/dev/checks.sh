@@ -106,7 +106,9 @@ check_machine() {
 		echo "  ✓ memory: $memory MiB"
 	fi
 	disk=$(free_mib "$REPO")
-	if [ ! -x "$BINARY" ] && [ "$disk" -lt $DISK_BUILD_MIB ]; then
+	if [ -n "${MERIDIAN_BINARY:-}" ]; then
+		:
+	elif [ ! -x "$BINARY" ] && [ "$disk" -lt $DISK_BUILD_MIB ]; then
 		echo "  ✗ disk: $disk MiB free for the build in $REPO; it needs $DISK_BUILD_MIB"
 		failed=1
 	else
@@ -125,7 +127,7 @@ check_machine() {
 	local port
 	port=$(recall api_port)
 	if [ -n "$port" ] && ! cloud_is_up && ! port_is_free "$port"; then
-		echo "  ✗ port $port, chosen for this cloud earlier, is in use by something else: end that, or ./dev reset"
+		echo "  ✗ port $port, chosen for this cloud earlier, is in use by something that is not this cloud: find it with 'ss -ltnp', end it, and run ./dev up again"
 		failed=1
 	else
 		echo "  ✓ ports: ${port:-chosen among free ones}"
@@ -146,7 +148,7 @@ print_plan() {
 		echo "  install Debian packages: none, all are there"
 	fi
 	cat <<TEXT
-  build the program in $REPO/target (as ${PERSON:-root})
+  $(if [ -n "${MERIDIAN_BINARY:-}" ]; then echo "use the program $BINARY"; else echo "build the program in $REPO/target (as ${PERSON:-root})"; fi)
   keep everything else in $STATE: keys, database (${DATABASE:-sqlite}), images, guests' disks, logs, the OpenStack client
   run a control plane (API on ${1:-127.0.0.1}, loopback unless told) and this machine as a host
   make the network namespace $NAMESPACE with Open vSwitch in it, and the device $PREFIX-up that leads there

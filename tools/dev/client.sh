@@ -21,6 +21,11 @@ need_cloud() {
 	[ -x "$CLIENT/bin/openstack" ] || die "the client is not installed yet: ./dev up does it"
 }
 
+# The API's port answers; a client's own words for one that does not are a page long.
+need_answer() {
+	! port_is_free "$(recall api_port)" || die "the cloud in $STATE is down: ./dev up brings it back"
+}
+
 client_run() {
 	need_cloud
 	export OS_CLIENT_CONFIG_FILE=$STATE/etc/clouds.yaml
@@ -41,6 +46,7 @@ client_python() {
 # reach NAME: sets REACH_* for a server: the namespace that leads to its network, its address, user and id.
 reach() {
 	local facts
+	need_answer
 	facts=$(client_python reach "$1") || exit 1
 	read -r REACH_NAMESPACE REACH_ADDRESS REACH_USER REACH_ID <<<"$facts"
 	wait_until 20 "the host to make the namespace $REACH_NAMESPACE" namespace_exists "$REACH_NAMESPACE" ||
@@ -59,12 +65,20 @@ server_ssh() {
 	reach "${target##*@}"
 	case $target in *@*) REACH_USER=${target%@*} ;; esac
 	mapfile -t options < <(ssh_options)
-	in_namespace "$REACH_NAMESPACE" ssh "${options[@]}" "$REACH_USER@$REACH_ADDRESS" "$@"
+	local status=0
+	in_namespace "$REACH_NAMESPACE" ssh "${options[@]}" "$REACH_USER@$REACH_ADDRESS" "$@" || status=$?
+	# 255 is ssh's own.
+	if [ $status = 255 ]; then
+		echo "./dev ssh: no login on $REACH_ADDRESS. The server may still be booting (./dev console ${target##*@}), or its" >&2
+		echo "  security group may not let TCP port 22 in, or it may not know the key $DEMO_KEY.pub." >&2
+	fi
+	return $status
 }
 
 server_console() {
 	[ $# = 1 ] || die "usage: ./dev console NAME"
 	local id socket
+	need_answer
 	id=$(client_python server-id "$1") || exit 1
 	socket=$(find "$STATE" -path "*/servers/$id/run/console.sock" 2>/dev/null | head -n 1)
 	[ -S "$socket" ] || die "server $1 has no console on this machine (is it running?)"

@@ -287,7 +287,7 @@ def main():
     try:
         args.function(args)
     except (Failed, exceptions.SDKException, auth_exceptions.ClientException) as error:
-        print(f"{args.verb}: {error}", file=sys.stderr)
+        print(f"./dev: {error}", file=sys.stderr)
         sys.exit(1)
 
 

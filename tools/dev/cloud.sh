@@ -48,7 +48,7 @@ stage_probe() {
 	key=$(hash_of "$(uname -r) $(grep -m 2 -E '^(model name|flags)' /proc/cpuinfo) $(dpkg-query -W qemu-system-x86) $([ -e /dev/kvm ] && stat -c %a /dev/kvm)" 16)
 	answer=$(recall accelerator)
 	if [ "${answer%%|*}" != "$key" ]; then
-		answer="$key|$("$BINARY" probe-kvm)"
+		answer="$key|$("$BINARY" probe-kvm | tr '\n' ' ')"
 		remember accelerator "$answer"
 	fi
 	answer=${answer#*|}
@@ -89,8 +89,11 @@ stage_start() {
 
 cloud_status() {
 	[ -f "$STATE/etc/meridian.toml" ] || { echo "No cloud in $STATE: ./dev up makes one."; return 0; }
-	local status=0
+	local status=0 left
 	"$BINARY" status --state "$STATE" || status=$?
+	left=$(orphans_running)
+	[ -z "$left" ] || echo "Services run whose supervisor is gone ($(echo "$left" | tr '\n' ' ')): ./dev up takes their place."
+	[ $status = 0 ] || echo "./dev up starts what is not running."
 	local daemon
 	for daemon in ovsdb-server ovs-vswitchd; do
 		if alive "$(cat "$STATE/run/ovs/$daemon.pid" 2>/dev/null)" "$STATE/run/ovs"; then
@@ -121,11 +124,11 @@ cloud_logs() {
 	exec tail -n 100 "${follow[@]}" "${files[@]}"
 }
 
-# Processes of guests that belong to this state directory.
+# Processes of this cloud's guests; a testbed beside it has its own.
 guests_running() {
 	local command
 	for command in /proc/[0-9]*/cmdline; do
-		{ tr '\0' ' ' <"$command" | grep -q "^[^ ]*qemu-system[^ ]* .*$STATE/"; } 2>/dev/null && basename "$(dirname "$command")"
+		{ tr '\0' ' ' <"$command" | grep -q "^[^ ]*qemu-system[^ ]* .*$GUESTS"; } 2>/dev/null && basename "$(dirname "$command")"
 	done
 	return 0
 }
@@ -136,10 +139,11 @@ cloud_down() {
 		return 0
 	fi
 	if [ -x "$BINARY" ]; then
+		end_orphans
 		if ! cloud_is_up && [ -n "$(guests_running)" ]; then
 			echo "Services are down but guests run: starting the host role to end them cleanly."
 			(cd "$STATE" && setsid "$BINARY" supervise --state "$STATE" --roles host --host-namespace "$NAMESPACE" \
-				</dev/null >>"$STATE/log/supervisor.log" 2>&1 &)
+				</dev/null >>"$STATE/log/supervisor.log" 2>&1 9>&- &)
 			wait_until 20 "the supervisor" cloud_is_up || true
 		fi
 		"$BINARY" down --state "$STATE"
@@ -157,6 +161,38 @@ cloud_down() {
 }
 no_guests() { [ -z "$(guests_running)" ]; }
 
+# Roles whose supervisor is gone: killed, they could neither end them nor hand them over.
+orphans_running() {
+	local command line
+	cloud_is_up && return 0
+	for command in /proc/[0-9]*/cmdline; do
+		line=$({ tr '\0' ' ' <"$command"; } 2>/dev/null) || continue
+		case $line in
+		*"meridian"*" control-plane --state $STATE "* | *"meridian"*" host run --state $STATE "*) basename "$(dirname "$command")" ;;
+		esac
+	done
+	return 0
+}
+no_orphans() { [ -z "$(orphans_running)" ]; }
+# end_orphans: they end as if their supervisor had asked; guests go on.
+end_orphans() {
+	local left
+	left=$(orphans_running)
+	[ -n "$left" ] || return 0
+	echo "Ending services whose supervisor is gone: $(echo "$left" | tr '\n' ' ')"
+	# shellcheck disable=SC2086 # process ids
+	kill $left 2>/dev/null || true
+	# shellcheck disable=SC2086
+	wait_until 20 "them to end" no_orphans || kill -9 $left 2>/dev/null || true
+}
+
+# is_of_this_machine ADDRESS: before anything is written or remembered.
+is_of_this_machine() {
+	case $1 in 127.* | ::1 | localhost) return 0 ;; esac
+	have ip || return 0
+	ip -o address show | awk '{ sub("/.*", "", $4); print $4 }' | grep -qxF -- "$1"
+}
+
 # --- the whole of it -------------------------------------------------------------------------------------
 up() {
 	local yes= address database
@@ -167,15 +203,16 @@ up() {
 	while [ $# -gt 0 ]; do
 		case $1 in
 		--yes | -y) yes=1 ;;
-		--listen) address=${2:?--listen needs an address}; shift ;;
+		--listen) [ $# -ge 2 ] || die "up: --listen needs an address of this machine"; address=$2; shift ;;
 		--listen=*) address=${1#*=} ;;
-		--database) DATABASE=${2:?--database needs sqlite or postgresql}; shift ;;
+		--database) [ $# -ge 2 ] || die "up: --database needs sqlite or postgresql"; DATABASE=$2; shift ;;
 		--database=*) DATABASE=${1#*=} ;;
 		*) die "up: what is '$1'? There are --yes, --listen ADDRESS and --database sqlite|postgresql" ;;
 		esac
 		shift
 	done
 	case $address in 0.0.0.0 | ::) die "--listen: give the address under which clients reach this machine, not $address: it also goes into the catalogue and the certificate" ;; esac
+	is_of_this_machine "$address" || die "--listen: $address is no address of this machine; $(ip -br address | awk '{ for (i = 3; i <= NF; i++) printf "%s ", $i }')are"
 	case $DATABASE in sqlite | postgresql) ;; *) die "--database: there are sqlite and postgresql, not '$DATABASE'" ;; esac
 	if [ -f "$STATE/etc/meridian.toml" ] && [ "${database:-sqlite}" != "$DATABASE" ]; then
 		die "the cloud in $STATE keeps its rows in ${database:-sqlite}; they are not moved. ./dev reset begins anew"
@@ -183,6 +220,7 @@ up() {
 	local first=
 	[ -n "$(recall done_once)" ] || first=1
 	if [ -n "$first" ]; then print_plan "$address"; else echo "Bringing up the cloud in $STATE."; fi
+	end_orphans
 	check_machine || die "the checks above failed; nothing was changed"
 	echo
 	[ -n "$first" ] && [ -z "$yes" ] && { confirm "Go on?" || { echo "Nothing was changed."; exit 0; }; }

@@ -8,6 +8,8 @@ STATE=${MERIDIAN_STATE:-/var/lib/meridian-$(hash_of "$REPO" 8)}
 # Four hexadecimal digits: the longest device name made from it, PREFIX-xxxxxxxx, has 14 of 15 characters.
 PREFIX=m$(hash_of "$STATE" 4)
 NAMESPACE=$PREFIX-host
+# Where this cloud's own guests have their files: their processes are known by it.
+GUESTS=$STATE/host/
 # Another build of the program can be tried: MERIDIAN_BINARY=target/debug/meridian ./dev up builds nothing.
 BINARY=$(realpath -m "${MERIDIAN_BINARY:-$REPO/target/release/meridian}")
 CLIENT=$STATE/client
@@ -62,13 +64,24 @@ CHOICES=$STATE/etc/dev.conf
 recall() { if [ -r "$CHOICES" ]; then sed -n "s/^$1=//p" "$CHOICES" | tail -n 1; fi; }
 remember() {
 	mkdir -p "$STATE/etc"
+	local new
+	new=$(mktemp "$CHOICES.XXXXXX")
 	{
 		[ -f "$CHOICES" ] && grep -v "^$1=" "$CHOICES"
 		printf '%s=%s\n' "$1" "$2"
-	} >"$CHOICES.new" || true
-	mv "$CHOICES.new" "$CHOICES"
+	} >"$new" || true
+	chmod 0644 "$new"
+	mv "$new" "$CHOICES"
 }
 forget() { if [ -f "$CHOICES" ]; then sed -i "/^$1=/d" "$CHOICES"; fi; }
+
+# alone: only one ./dev at a time changes a cloud. Stages, and with them everything that goes on after ./dev
+# ends, run without the lock.
+alone() {
+	mkdir -p /run/lock
+	exec 9>>"/run/lock/$PREFIX-dev"
+	flock -n 9 || die "another ./dev is at work on the cloud in $STATE: wait for it, or end it"
+}
 
 # --- stages ----------------------------------------------------------------------------------------------
 TIMINGS=()
@@ -91,12 +104,16 @@ stage() {
 	log=$STATE/log/dev/$(printf '%s' "$title" | tr -c 'A-Za-z0-9' '-').log
 	began=$(now_ms)
 	: >"$log"
+	# With a process group of its own, so that it can be ended with everything that it started.
+	set -m
 	(
+		set +m
 		set -euo pipefail
 		trap - EXIT INT TERM
 		"$@"
-	) </dev/null >"$log" 2>&1 &
+	) </dev/null >"$log" 2>&1 9>&- &
 	STAGE_PID=$!
+	set +m
 	while kill -0 $STAGE_PID 2>/dev/null; do
 		sleep 0.2
 		shown=$((shown + 1))
@@ -139,7 +156,10 @@ print_timings() {
 # Ctrl-C ends the stage that runs, too.
 interrupted() {
 	trap - INT TERM
-	[ -n "$STAGE_PID" ] && kill -- "$STAGE_PID" 2>/dev/null
+	if [ -n "$STAGE_PID" ]; then
+		kill -- "-$STAGE_PID" 2>/dev/null || true
+		wait "$STAGE_PID" 2>/dev/null || true
+	fi
 	echo
 	die "stopped; ./dev up goes on from here"
 }

@@ -23,7 +23,7 @@ ssh_server() {
 stage_reach() {
 	reach hello
 	echo "pinging $REACH_ADDRESS"
-	wait_until 120 "an answer to ping from $REACH_ADDRESS" ping_server || return 1
+	wait_until 240 "an answer to ping from $REACH_ADDRESS (without KVM a busy machine boots guests slowly)" ping_server || return 1
 	tell "$REACH_ADDRESS answers ping"
 	echo "logging in"
 	wait_until 120 "SSH on $REACH_ADDRESS" ssh_server true || { ssh_server true; return 1; }

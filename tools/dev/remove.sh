@@ -29,6 +29,7 @@ uninstall() {
 		reset --yes
 		rm -rf "$STATE"
 	fi
+	rm -f "/run/lock/$PREFIX-dev"
 	echo "Removed: $STATE, namespaces and devices of $PREFIX."
 	if [ -n "$packages" ]; then
 		echo "These Debian packages were installed for Meridian and remain (other things may use them by now):"

@@ -21,6 +21,7 @@ enter_testbed() {
 	OUTER_STATE=$STATE
 	STATE=$STATE/testbed
 	PREFIX=m$(hash_of "$STATE" 4)
+	GUESTS=$STATE/hosts/
 	NAMESPACE=$PREFIX-none
 	CHOICES=$STATE/etc/dev.conf
 	DEMO_KEY=$STATE/etc/demo-key
@@ -29,15 +30,16 @@ enter_testbed() {
 testbed() {
 	local verb=${1:-help}
 	case $verb in
-	down) testbed_down ;;
+	down) alone; testbed_down ;;
 	status) (enter_testbed && testbed_status) ;;
 	openstack) shift; (enter_testbed && client_run "$@") ;;
 	ssh) shift; (enter_testbed && server_ssh "$@") ;;
 	console) shift; (enter_testbed && server_console "$@") ;;
-	--*) testbed_up "$@" ;;
+	--*) alone; testbed_up "$@" ;;
 	*)
 		cat <<TEXT
-usage: ./dev testbed --hosts N [--zones Z] [--clusters C]   hosts as namespaces, clusters as L2 segments
+usage: ./dev testbed --hosts N [--zones Z] [--clusters C] [--yes]
+                                   hosts as namespaces, clusters as L2 segments; --yes replaces one that is there
        ./dev testbed status | openstack … | ssh NAME | console NAME | down
 TEXT
 		;;
@@ -45,14 +47,14 @@ TEXT
 }
 
 testbed_up() {
-	local hosts=3 zones=1 clusters=1
+	local hosts=3 zones=1 clusters=1 yes=
 	while [ $# -gt 0 ]; do
 		case $1 in
-		--hosts) hosts=$2; shift ;;
-		--zones) zones=$2; shift ;;
-		--clusters) clusters=$2; shift ;;
-		--yes) ;;
-		*) die "testbed: what is '$1'? There are --hosts N, --zones Z and --clusters C" ;;
+		--hosts) hosts=${2:-}; shift $(($# > 1)) ;;
+		--zones) zones=${2:-}; shift $(($# > 1)) ;;
+		--clusters) clusters=${2:-}; shift $(($# > 1)) ;;
+		--yes) yes=1 ;;
+		*) die "testbed: what is '$1'? There are --hosts N, --zones Z, --clusters C and --yes" ;;
 		esac
 		shift
 	done
@@ -63,6 +65,9 @@ testbed_up() {
 	[ "$clusters" -le "$hosts" ] || die "testbed: $clusters clusters need at least as many hosts"
 	[ "$zones" -le "$clusters" ] || die "testbed: a zone has at least one cluster, so --zones is at most --clusters"
 	[ "$hosts" -le 200 ] || die "testbed: at most 200 hosts"
+	if [ -d "$STATE/testbed" ] && [ -z "$yes" ]; then
+		confirm "There is a testbed. Delete it with all its servers, and make a new one?" || { echo "Nothing was changed."; exit 0; }
+	fi
 	mkdir -p "$STATE/etc"
 	stage "Debian packages" "see whether 'apt-get install' works by hand" install_packages packages_to_run packages_to_test
 	stage "Build" "read the error above" stage_build
@@ -174,7 +179,7 @@ testbed_status() {
 	local directory
 	"$BINARY" status --state "$STATE" || true
 	for directory in "$STATE"/hosts/*/; do
-		echo "--- ${directory#"$STATE"/hosts/}"
+		echo "--- $(basename "$directory")"
 		"$BINARY" status --state "$directory" || true
 	done
 	client_python status

@@ -12,6 +12,9 @@
 //! those outlive it and everything under it. Two signals end it:
 //! - `SIGTERM`, `SIGINT`: the roles end, guests go on (an upgrade, a restart);
 //! - `SIGUSR1`: the host role first ends its guests politely, then the roles end (`meridian down`).
+//!
+//! A supervisor that is killed takes its roles with it, as `SIGTERM` to each: nobody would restart
+//! them, and the next supervisor could not have their ports.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -222,6 +225,7 @@ fn start(layout: &Layout, role: &Role) -> Result<Child> {
             command
         }
     };
+    end_with(&mut command, nix::unistd::getpid());
     command
         .args(&role.arguments)
         .stdin(Stdio::null())
@@ -230,6 +234,20 @@ fn start(layout: &Layout, role: &Role) -> Result<Child> {
         .process_group(0)
         .spawn()
         .with_context(|| format!("starting the {} role", role.name))
+}
+
+/// Has the kernel end the command when this process is gone.
+fn end_with(command: &mut Command, supervisor: Pid) {
+    let ask = move || {
+        nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?;
+        // It may have been killed before the kernel was asked.
+        if nix::unistd::getppid() != supervisor {
+            return Err(nix::errno::Errno::ESRCH.into());
+        }
+        Ok(())
+    };
+    // SAFETY: what runs between fork and exec makes two system calls and allocates nothing.
+    unsafe { command.pre_exec(ask) };
 }
 
 async fn stop(child: &mut Child, role: &Role, how: Ending) -> Result<()> {

@@ -359,10 +359,13 @@ fn permille(part: u64, whole: u64) -> u64 {
 }
 
 /// Scales what is wanted down by one factor until it fits: the smallest of `free / wanted`.
-/// A server needs a processor and some memory, so nothing fits where either is used up; where the
-/// factor would leave less than one processor, one is kept.
+/// A server needs a processor and some memory, and a disk where the shape has one, so nothing fits
+/// where one of them is used up; where the factor would leave less than one of each, one is kept.
 fn largest_fit(wanted: Resources, free: Resources) -> Option<LargestFit> {
     if free.vcpus == 0 || free.memory_mib == 0 || wanted.vcpus == 0 {
+        return None;
+    }
+    if wanted.disk_gib > 0 && free.disk_gib == 0 {
         return None;
     }
     let pairs = [
@@ -382,12 +385,10 @@ fn largest_fit(wanted: Resources, free: Resources) -> Option<LargestFit> {
     };
     let resources = Resources {
         vcpus: scaled(wanted.vcpus).max(1),
-        memory_mib: scaled(wanted.memory_mib),
-        disk_gib: scaled(wanted.disk_gib),
+        memory_mib: scaled(wanted.memory_mib).max(1),
+        disk_gib: scaled(wanted.disk_gib).max(u64::from(wanted.disk_gib > 0)),
     };
-    // Without memory, or without the disk that was part of the shape, it is no server.
-    let whole_shape = resources.memory_mib > 0 && (resources.disk_gib > 0 || wanted.disk_gib == 0);
-    whole_shape.then_some(LargestFit { resources })
+    Some(LargestFit { resources })
 }
 
 fn larger(known: Option<LargestFit>, found: Option<LargestFit>) -> Option<LargestFit> {

@@ -66,6 +66,21 @@ fn a_refusal_names_each_filter_and_what_would_fit() {
 }
 
 #[test]
+fn what_would_fit_keeps_one_of_each_that_the_shape_has() {
+    let refusal = schedule(&request(512, 4096, 1), &[host(1)], Ratios::default()).unwrap_err();
+    let largest = refusal.largest.unwrap().resources;
+    assert_eq!(largest.disk_gib, 1, "a part of 1 GiB is still a disk");
+    assert!(
+        schedule(
+            &request(largest.vcpus, largest.memory_mib, largest.disk_gib),
+            &[host(1)],
+            Ratios::default()
+        )
+        .is_ok()
+    );
+}
+
+#[test]
 fn a_cloud_without_hosts_says_so() {
     let refusal = schedule(&request(1, 64, 0), &[], Ratios::default()).unwrap_err();
     assert!(refusal.to_string().contains("no hosts yet"));

@@ -1,6 +1,6 @@
 //! What a subnet is and which values of it fit together. Pure.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use cloud_types::{Fault, NetworkId, ProjectId, SubnetId, Timestamp};
 use ipnet::IpNet;
@@ -10,6 +10,9 @@ use serde_json::Value;
 use crate::address::model::{Pool, default_gateway, default_pools, is_usable, number};
 use crate::attributes::{as_ip, as_net, plain};
 use crate::faults::{invalid_attribute, invalid_input};
+
+/// Where every server asks about itself, whatever its network.
+const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 
 /// Most allocation pools of a subnet.
 pub const POOLS_MAX: usize = 100;
@@ -146,6 +149,12 @@ pub fn read_cidr(value: &Value) -> Result<IpNet, Fault> {
         return Err(invalid_attribute(
             "cidr",
             format!("'{net}' is not a range that guests can use"),
+        ));
+    }
+    if net.contains(&IpAddr::from(METADATA)) {
+        return Err(invalid_attribute(
+            "cidr",
+            format!("'{net}' holds {METADATA}, where servers ask for their metadata"),
         ));
     }
     Ok(net)
@@ -454,7 +463,7 @@ mod tests {
     fn host_bits_are_answered_with_what_was_meant() {
         let fault = read_cidr(&json!("10.0.0.5/24")).unwrap_err();
         assert!(fault.message.contains("'10.0.0.0/24' is recommended"), "{fault}");
-        for bad in ["10.0.0.0", "224.0.0.0/24", "127.0.0.0/8", "0.0.0.0/0", "x"] {
+        for bad in ["10.0.0.0", "224.0.0.0/24", "127.0.0.0/8", "0.0.0.0/0", "169.254.0.0/16", "x"] {
             assert!(read_cidr(&json!(bad)).is_err(), "{bad}");
         }
     }

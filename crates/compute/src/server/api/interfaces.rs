@@ -1,8 +1,11 @@
 //! `/ips`, `/os-interface`, `/os-security-groups`, `/os-volume_attachments` of a server.
 
+use std::collections::BTreeMap;
+
 use axum::extract::State;
-use cloud_types::Fault;
-use network::{PortStatus, PortView};
+use cloud_types::{Fault, SecurityGroupId};
+use host_protocol::Direction;
+use network::{GroupView, PortStatus, PortView, RuleRow};
 use serde_json::{Value, json};
 use service_kit::{ApiResult, Ctx, Json, Path};
 
@@ -76,28 +79,55 @@ pub async fn show(
     }
 }
 
-/// The groups of the server's ports. Their rules are network's to show: here, as in Nova's answer
-/// for groups of Neutron, they may be looked up by id.
+/// The groups of the server's ports, with their inbound rules, as Nova shows those of Neutron.
 pub async fn security_groups(
     State(compute): State<Compute>,
     ctx: Ctx,
     id: Path<String>,
 ) -> ApiResult<Json<Value>> {
-    let (server, ports) = compute.ports(&ctx, server_id(id)?).await?;
-    let mut groups: Vec<_> =
-        ports.iter().flat_map(|port| port.security_groups.iter().cloned()).collect();
-    groups.sort();
-    groups.dedup();
-    let shown: Vec<Value> = groups
+    let (worn, groups) = compute.security_groups(&ctx, server_id(id)?).await?;
+    let shown: Vec<Value> = worn
         .iter()
-        .map(|(id, name)| {
+        .filter_map(|id| groups.get(id))
+        .map(|view| {
+            let inbound =
+                view.rules.iter().filter(|rule| rule.spec.direction == Direction::Ingress);
             json!({
-                "id": id, "name": name, "description": "", "tenant_id": server.project,
-                "rules": [],
+                "id": view.group.id, "name": view.group.name,
+                "description": view.group.description, "tenant_id": view.group.project_id,
+                "rules": inbound.map(|rule| nova_rule(rule, &groups)).collect::<Vec<_>>(),
             })
         })
         .collect();
     Ok(Json(json!({"security_groups": shown})))
+}
+
+/// A rule in Nova's words: no ports are all of them for TCP and UDP, and -1 for what has none.
+fn nova_rule(rule: &RuleRow, groups: &BTreeMap<SecurityGroupId, GroupView>) -> Value {
+    let spec = &rule.spec;
+    let all = match spec.protocol.as_deref() {
+        Some("tcp" | "udp" | "6" | "17") => (json!(1), json!(65535)),
+        Some(_) => (json!(-1), json!(-1)),
+        None => (Value::Null, Value::Null),
+    };
+    let (group, range) = match spec.remote_group_id {
+        Some(id) => {
+            let group = groups.get(&id).map(|view| &view.group);
+            let named = group.map(|g| json!({"name": g.name, "tenant_id": g.project_id}));
+            (named.unwrap_or_else(|| json!({})), json!({}))
+        }
+        None => {
+            let everybody = if spec.ipv6 { "::/0" } else { "0.0.0.0/0" };
+            let cidr = spec.remote_ip_prefix.map_or(everybody.to_owned(), |net| net.to_string());
+            (json!({}), json!({"cidr": cidr}))
+        }
+    };
+    json!({
+        "id": rule.id, "parent_group_id": rule.group_id, "ip_protocol": spec.protocol,
+        "from_port": spec.port_min.map_or(all.0, |port| json!(port)),
+        "to_port": spec.port_max.map_or(all.1, |port| json!(port)),
+        "group": group, "ip_range": range,
+    })
 }
 
 /// There are no volumes, so none is attached; clients ask whenever they show a server.

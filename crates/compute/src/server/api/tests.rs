@@ -322,6 +322,10 @@ async fn interfaces_and_consoles_are_asked_where_they_are(on: On) {
     assert_eq!(ips["net"][0]["addr"], ports[0]["fixed_ips"][0]["ip_address"]);
     let groups = cloud.get(&format!("/servers/{id}/os-security-groups")).await;
     assert_eq!(groups["security_groups"][0]["name"], "default");
+    let rules = groups["security_groups"][0]["rules"].as_array().unwrap();
+    assert_eq!(rules.len(), 2, "what comes in, over IPv4 and IPv6");
+    assert_eq!(rules[0]["group"]["name"], "default", "from its own members");
+    assert_eq!(rules[0]["parent_group_id"], groups["security_groups"][0]["id"]);
     let output = cloud.act(&id, json!({"os-getConsoleOutput": {"length": "5"}})).await.expect(200);
     assert_eq!(output["output"], format!("{id} Some(5) login: "), "without the bell");
     for bad in [json!({"length": -2}), json!({"length": "x"}), json!({"lines": 1})] {
