@@ -34,6 +34,14 @@ echo "took $(seconds $(($(now_ms) - began)))"
 expect "hello is the same server" test "$(value id server show hello)" = "$id"
 uptime_before=$(dev ssh hello 'cut -d. -f1 /proc/uptime')
 
+step "a supervisor that is killed takes its services with it, and no guest"
+guests=$(guests_running)
+kill -9 "$(cat "$MERIDIAN_STATE/run/supervise.pid")"
+wait_until 30 "the services to end" no_orphans || fail "services go on without a supervisor: $(orphans_running)"
+dev up --yes >/dev/null
+expect "the guest went on" test "$(guests_running)" = "$guests"
+expect "it answers" test "$(dev ssh hello hostname)" = hello
+
 step "down and up: the guest ended cleanly, and comes back"
 dev down
 expect "nothing runs" nothing_left
