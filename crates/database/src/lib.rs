@@ -46,6 +46,7 @@ mod config;
 mod database;
 mod error;
 pub mod journal;
+pub mod leases;
 mod migrations;
 mod notify;
 mod origin;
@@ -57,6 +58,7 @@ mod sql_text;
 mod sqlite;
 #[cfg(feature = "test_support")]
 pub mod test_support;
+pub mod transfer;
 mod tx;
 mod value;
 mod work;

@@ -16,6 +16,9 @@ CREATE UNIQUE INDEX IF NOT EXISTS journal_order ON journal (era, transaction_id,
 CREATE TABLE IF NOT EXISTS journal_consumers (
     name TEXT PRIMARY KEY, era BIGINT NOT NULL, transaction_id BIGINT NOT NULL,
     sequence BIGINT NOT NULL, updated_at BIGINT NOT NULL);
+CREATE TABLE IF NOT EXISTS leases (
+    name TEXT PRIMARY KEY, holder TEXT NOT NULL, epoch BIGINT NOT NULL,
+    held_until BIGINT NOT NULL);
 ";
 
 /// Lock rows and markers are needed only where several processes write.

@@ -6,7 +6,7 @@ use tokio_postgres::error::{DbError, SqlState};
 use crate::DatabaseError;
 
 /// Reads an error that `sql` ended in.
-pub(super) fn classify(error: &Error, sql: &str) -> DatabaseError {
+pub(crate) fn classify(error: &Error, sql: &str) -> DatabaseError {
     let Some(server) = error.as_db_error() else {
         return if is_lost(error) {
             DatabaseError::Unreachable(spell(error))

@@ -29,7 +29,10 @@ use crate::shared::Shared;
 use crate::work::Work;
 use crate::{DatabaseError, Origin, schema, sql_text};
 
+pub(crate) use classify::classify;
+pub(crate) use connection::Connect;
 pub(crate) use session::PostgresSession;
+pub(crate) use types::{Cell, Param};
 
 /// Connections of one process. A transaction takes well under 10 ms, so this many serve more than
 /// a thousand a second, and eight replicas stay below the server's default of 100.
@@ -64,6 +67,7 @@ impl Postgres {
             closed: AtomicBool::new(false),
             instance: uuid::Uuid::new_v4().simple().to_string(),
         });
+        inner.config.survey().await;
         let mut session = inner.config.session().await?;
         let lineage = prepare(&mut session, shared).await?;
         shared.set_lineage(lineage);

@@ -41,7 +41,7 @@ impl PostgresSession {
     }
 
     /// The driver's own handle, for the end of a transaction.
-    pub(super) fn client(&self) -> &Client {
+    pub(crate) fn client(&self) -> &Client {
         &self.client
     }
 

@@ -10,7 +10,7 @@ use crate::Value;
 
 /// A parameter.
 #[derive(Debug)]
-pub(super) struct Param<'a>(pub &'a Value);
+pub(crate) struct Param<'a>(pub &'a Value);
 
 impl ToSql for Param<'_> {
     fn to_sql(
@@ -59,7 +59,7 @@ fn is_text(wanted: &Type) -> bool {
 }
 
 /// A column.
-pub(super) struct Cell(pub Value);
+pub(crate) struct Cell(pub Value);
 
 impl<'a> FromSql<'a> for Cell {
     fn from_sql(kind: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {

@@ -6,7 +6,7 @@ use rusqlite::ffi;
 use crate::DatabaseError;
 
 /// Reads an error that `sql` ended in.
-pub(super) fn classify(error: &rusqlite::Error, sql: &str) -> DatabaseError {
+pub(crate) fn classify(error: &rusqlite::Error, sql: &str) -> DatabaseError {
     let rusqlite::Error::SqliteFailure(code, message) = error else {
         return DatabaseError::sql(sql, error.to_string());
     };

@@ -24,6 +24,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::shared::Shared;
 use crate::{DatabaseError, sql_text};
 
+pub(crate) use classify::classify;
 pub(crate) use executor::Executor;
 pub(crate) use job::{Job, make_job};
 pub(crate) use session::SqliteSession;

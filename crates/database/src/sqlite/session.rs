@@ -115,6 +115,15 @@ impl SqliteSession {
                 Some(path) => DatabaseError::Unreachable(format!("{}: {error}", path.display())),
             }
         })?;
+        if let Some(path) = path
+            && let Some(fence) = crate::transfer::fence(&connection)?
+        {
+            return Err(DatabaseError::Misuse(format!(
+                "{}: the rows of this file were {fence}; it is kept and not used any more \
+                 (`meridian database move --abandon` gives up a move that was not finished)",
+                path.display()
+            )));
+        }
         Ok(SqliteSession {
             connection: Mutex::new(connection),
             frozen: false,

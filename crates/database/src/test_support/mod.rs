@@ -13,6 +13,7 @@
 //! A crate whose tests open databases in memory runs them on PostgreSQL as well with
 //! `DATABASE_TEST_BACKEND=postgres cargo test -p CRATE --features database/test_support`.
 
+mod postgres_pair;
 mod postgres_server;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use cloud_types::{TestClock, Timestamp};
 
 use crate::{Database, DatabaseConfig, MigrationSet};
 
+pub use postgres_pair::PostgresPair;
 pub use postgres_server::PostgresServer;
 
 /// A database of a test's own, gone with it.

@@ -144,7 +144,7 @@ impl PostgresServer {
 }
 
 /// The directory of the newest PostgreSQL of Debian's packages.
-fn binaries() -> PathBuf {
+pub(super) fn binaries() -> PathBuf {
     let mut versions: Vec<(u32, PathBuf)> = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()
@@ -161,7 +161,7 @@ fn binaries() -> PathBuf {
 }
 
 /// The account to run the server as: it refuses root. `None` when we are not root ourselves.
-fn account() -> Option<(&'static str, u32, u32)> {
+pub(super) fn account() -> Option<(&'static str, u32, u32)> {
     let own = std::fs::metadata("/proc/self").ok().map(|meta| {
         use std::os::unix::fs::MetadataExt;
         meta.uid()

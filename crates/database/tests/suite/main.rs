@@ -3,12 +3,15 @@
 
 mod contention;
 mod durability;
+mod failover;
 mod journal;
+mod leases;
 mod migrations;
 mod notifications;
 mod postgres_faults;
 mod sqlite_faults;
 mod transactions;
+mod transfer;
 
 use database::{BoxFuture, Database, DatabaseError, Migration, MigrationSet, Origin, Tx};
 
