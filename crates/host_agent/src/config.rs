@@ -88,6 +88,10 @@ pub struct HostConfig {
     pub state_dir: PathBuf,
     /// `https://host:port`; paths `/host/v1/…` are below.
     pub control_plane_url: String,
+    /// More gateways, of other replicas of the control plane. Once connected, the host is told of
+    /// all there are; these are for the first contact, and for when none of those is left.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more_control_plane_urls: Vec<String>,
     /// The certificate authority to trust on first contact: a PEM file. Once the host is
     /// enrolled, the authority it was given then is trusted instead.
     pub authority: PathBuf,
@@ -123,6 +127,15 @@ pub struct HostConfig {
     /// DHCP, DNS and metadata.
     #[serde(default)]
     pub responders: RespondersConfig,
+}
+
+impl HostConfig {
+    /// Every gateway that is configured, the first one first.
+    pub fn gateways(&self) -> Vec<String> {
+        let mut all = vec![self.control_plane_url.clone()];
+        all.extend(self.more_control_plane_urls.iter().cloned());
+        all
+    }
 }
 
 fn default_qemu() -> PathBuf {

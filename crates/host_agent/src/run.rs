@@ -142,7 +142,7 @@ pub async fn run(config: HostConfig, shutdown: Shutdown) -> Result<(), RunError>
     tracing::info!(host = %identity.host_id, "this machine is a host");
     let store = DocumentStore::open(&config.state_dir.join("agent.db"))?;
     let accelerator = accelerator(&config).await;
-    let control_plane = Arc::new(HttpControlPlane::new(&config.control_plane_url, &identity)?);
+    let control_plane = Arc::new(HttpControlPlane::new(&config.gateways(), &identity)?);
 
     let servers = config.state_dir.join("servers");
     let uids = uids(&config);

@@ -15,7 +15,9 @@
 
 pub mod documents;
 pub mod hosts;
+pub mod inventories;
 mod migrations;
+pub mod questions;
 pub mod reports;
 #[cfg(test)]
 mod test_support;

@@ -95,5 +95,26 @@ CREATE INDEX host_documents_pending ON host_documents (host_id, position)
             name: "key_that_joined",
             sql: "ALTER TABLE host_join_tokens ADD COLUMN used_key TEXT",
         },
+        Migration {
+            number: 4,
+            name: "sessions_questions_inventories",
+            // A question is passed on, and its answer fetched, by way of a row where another
+            // process has the host's stream.
+            sql: "
+ALTER TABLE host_positions ADD COLUMN session BIGINT NOT NULL DEFAULT 0;
+CREATE TABLE host_questions (
+    id TEXT PRIMARY KEY,
+    host_id TEXT NOT NULL,
+    question TEXT NOT NULL,
+    asked_at BIGINT NOT NULL,
+    taken_by TEXT,
+    answer TEXT
+);
+CREATE TABLE host_inventories (
+    host_id TEXT PRIMARY KEY,
+    held TEXT NOT NULL,
+    heard_at BIGINT NOT NULL
+)",
+        },
     ],
 };

@@ -16,6 +16,9 @@ pub enum Frame {
         lineage: String,
         /// Whether a whole snapshot follows (the host's position is unknown or too old).
         snapshot: bool,
+        /// How this stream is to be used.
+        #[serde(default)]
+        terms: StreamTerms,
     },
     /// A document, in order of position.
     Document(Box<Document>),
@@ -31,13 +34,54 @@ pub enum Frame {
         /// What is asked.
         query: HostQuery,
     },
-    /// Sent every [`PING_SECONDS`] when nothing else is, so that both ends notice a dead peer.
-    Ping,
+    /// Sent when nothing else is for as long as the [`StreamTerms`] say, so that both ends notice
+    /// a dead peer.
+    Ping {
+        /// How the stream is to be used from now on, when that has changed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        terms: Option<Box<StreamTerms>>,
+    },
 }
 
-/// Seconds between pings on a quiet stream.
+/// What a control plane says of a stream, at its beginning and when something changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StreamTerms {
+    /// Counts the host's streams, over all replicas of the control plane. What the host sends names
+    /// it, and is refused once a later stream was opened. 0: not counted.
+    pub session: u64,
+    /// Milliseconds between pings on a quiet stream.
+    pub ping_millis: u64,
+    /// Milliseconds without any frame after which the host gives the stream up.
+    pub silence_millis: u64,
+    /// The gateways of all replicas; empty where there is one control plane and no choice.
+    pub gateways: Vec<GatewayState>,
+}
+
+impl Default for StreamTerms {
+    fn default() -> Self {
+        StreamTerms {
+            session: 0,
+            ping_millis: PING_SECONDS * 1000,
+            silence_millis: STREAM_SILENCE_SECONDS * 1000,
+            gateways: Vec::new(),
+        }
+    }
+}
+
+/// A gateway, as the replicas of the control plane see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewayState {
+    /// `https://name:port`.
+    pub url: String,
+    /// Whether its replica gave a sign of life lately.
+    pub serving: bool,
+}
+
+/// Seconds between pings on a quiet stream, where there is one control plane.
 pub const PING_SECONDS: u64 = 10;
-/// Seconds without any frame after which a host gives the connection up and opens another.
+/// Seconds without any frame after which a host gives the connection up and opens another, where
+/// there is one control plane.
 pub const STREAM_SILENCE_SECONDS: u64 = 35;
 
 /// A question to a host that changes nothing.
@@ -51,16 +95,24 @@ pub enum HostQuery {
         /// How many lines from the end; all that is kept when absent.
         lines: Option<u32>,
     },
+    /// Everything that the host has been told and what became of it: asked after the region's
+    /// database was restored.
+    Inventory,
 }
 
 /// The answer to a [`HostQuery`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub enum HostAnswer {
     /// The console's text; bytes that are not UTF-8 are replaced.
     ConsoleLog {
         /// The text.
         output: String,
+    },
+    /// What the host has.
+    Inventory {
+        /// Its documents, those of a former lineage too.
+        held: Vec<Held>,
     },
     /// The host cannot answer.
     Failed {
@@ -69,6 +121,19 @@ pub enum HostAnswer {
         /// Whether there is no such thing on the host.
         not_found: bool,
     },
+}
+
+/// A document that a host has, and its last report on it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Held {
+    /// The document, in the version that it follows.
+    pub document: Document,
+    /// How far it is with it; absent before the first report.
+    #[serde(default)]
+    pub state: Option<crate::ReportState>,
+    /// What it sees, by kind.
+    #[serde(default)]
+    pub facts: serde_json::Value,
 }
 
 /// What a new host sends to `POST /host/v1/enrol`.

@@ -70,6 +70,9 @@ pub struct Report {
 pub struct Reports {
     /// The lineage that the host follows.
     pub lineage: String,
+    /// The session of the stream that the host reads; 0 when it does not know.
+    #[serde(default)]
+    pub session: u64,
     /// At most [`MAX_REPORTS`], in order.
     pub reports: Vec<Report>,
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use nix::sys::signal::{Signal, kill};
@@ -43,7 +43,11 @@ pub fn pass(name: fmt::Arguments<'_>) {
     if asked != count.0 {
         *count = (asked.clone(), 0);
     }
-    let (wanted, nth) = match asked.trim().rsplit_once(':') {
+    let (place, stop) = match asked.trim().strip_suffix(":stop") {
+        Some(place) => (place, true),
+        None => (asked.trim(), false),
+    };
+    let (wanted, nth) = match place.rsplit_once(':') {
         Some((wanted, nth)) => (wanted, nth.parse().unwrap_or(1)),
         None => return,
     };
@@ -51,11 +55,24 @@ pub fn pass(name: fmt::Arguments<'_>) {
         return;
     }
     count.1 += 1;
-    if count.1 == nth && std::fs::rename(&at, armed.directory.join("died")).is_ok() {
+    if count.1 == nth && take(&armed.directory, &at) {
+        if stop {
+            // All threads stand still here until somebody says SIGCONT.
+            let _ = kill(getpid(), Signal::SIGSTOP);
+            return;
+        }
         // Nothing of this process runs after it: the signal cannot be caught.
         let _ = kill(getpid(), Signal::SIGKILL);
         loop {
             std::thread::park();
         }
     }
+}
+
+/// Of several processes at the point, one is met.
+fn take(directory: &Path, at: &Path) -> bool {
+    let own = directory.join(format!("met-by-{}", getpid()));
+    std::fs::rename(at, &own).is_ok()
+        && std::fs::write(directory.join("victim"), getpid().to_string()).is_ok()
+        && std::fs::rename(&own, directory.join("died")).is_ok()
 }

@@ -8,8 +8,10 @@
 //! ```text
 //!   MERIDIAN_KILL_POINTS=DIR    the process looks at this directory
 //!   DIR/passed                  while it exists, the name of each point passed is appended
-//!   DIR/at                      NAME:NTH, where the process is to die; renamed to DIR/died first,
-//!                               so that the process that is started again goes on
+//!   DIR/at                      NAME:NTH, where the process is to die, or NAME:NTH:stop, where it is
+//!                               to stop until SIGCONT; renamed to DIR/died first, so that it is
+//!                               met once, also where several processes look at one directory
+//!   DIR/victim                  the process that met it
 //! ```
 
 use std::fmt;

@@ -154,7 +154,8 @@ async fn admit(
         let asked =
             idempotency::Request::new(token, &parts.method, uri.path(), uri.query(), key, &bytes);
         let lifetime = kit.config.idempotency_lifetime;
-        match idempotency::begin(&kit.db, &ctx.origin(), asked, lifetime).await? {
+        let worker = &kit.config.worker;
+        match idempotency::begin(&kit.db, &ctx.origin(), asked, lifetime, worker).await? {
             Begin::Run(claim) => ctx.claim = Some(Arc::new(claim)),
             Begin::Replay(response) => return Ok(Admitted::Answer(response)),
         }

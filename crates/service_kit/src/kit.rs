@@ -29,6 +29,9 @@ pub struct KitConfig {
     pub rate: RateLimit,
     /// How long an idempotency key is remembered.
     pub idempotency_lifetime: Duration,
+    /// Names this process where it claims something, so that another can give the claims up when
+    /// this one is dead.
+    pub worker: String,
 }
 
 impl Default for KitConfig {
@@ -41,6 +44,7 @@ impl Default for KitConfig {
             max_in_flight: 2048,
             rate: RateLimit::default(),
             idempotency_lifetime: Duration::from_secs(24 * 3600),
+            worker: uuid::Uuid::new_v4().simple().to_string(),
         }
     }
 }

@@ -53,5 +53,14 @@ ALTER TABLE idempotency_keys DROP COLUMN body;
 ALTER TABLE idempotency_keys ADD COLUMN answer BYTEA;
 ",
         },
+        // Whose claims they are is needed when that process dies.
+        Migration {
+            number: 3,
+            name: "claims_of_processes",
+            sql: "
+ALTER TABLE idempotency_keys ADD COLUMN worker TEXT;
+CREATE INDEX idempotency_keys_claimed ON idempotency_keys (worker) WHERE state = 'claimed';
+",
+        },
     ],
 };

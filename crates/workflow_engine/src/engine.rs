@@ -100,6 +100,20 @@ impl Engine {
         runners.insert((W::KIND.to_owned(), W::VERSION), Arc::new(registered));
     }
 
+    /// The name under which this worker holds leases, different each time the process starts.
+    pub fn owner(&self) -> &str {
+        &self.executor.owner
+    }
+
+    /// The kinds of workflows that are known.
+    pub fn kinds(&self) -> Vec<String> {
+        let runners = self.runners.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kinds: Vec<String> = runners.keys().map(|(kind, _)| kind.clone()).collect();
+        kinds.sort();
+        kinds.dedup();
+        kinds
+    }
+
     /// Ends the leases of all workers there were. For a process that knows itself to be the only
     /// one on its database: what its predecessor was killed at goes on at once, and not when the
     /// lease runs out.

@@ -38,8 +38,8 @@ pub mod test_support;
 pub use engine::{Engine, EngineConfig};
 pub use model::{Direction, Status, WorkflowView};
 pub use requests::{
-    Start, active_of_owner, cancel, find_by_owner, get, overdue_count, parked_count, resume, start,
-    wake,
+    Start, abandon, active_of_owner, cancel, find_by_owner, get, overdue_count, parked_count,
+    resume, start, succeed, wake,
 };
 pub use step::{End, EventKey, Outcome, Step, StepContext, StepFn, Workflow};
 pub use store::MIGRATIONS;

@@ -148,3 +148,22 @@ pub async fn overdue_count(tx: &mut Tx) -> Result<u64, DatabaseError> {
 pub async fn parked_count(tx: &mut Tx) -> Result<u64, DatabaseError> {
     store::count_parked(tx).await
 }
+
+/// Ends the leases of a worker that is known, or taken, to be dead: what it was at work on goes on
+/// elsewhere at once, and not when its leases run out. Should it live after all, it cannot write
+/// any more once its workflow has been taken: the epoch is checked.
+pub async fn succeed(tx: &mut Tx, worker: &str) -> Result<u64, DatabaseError> {
+    let released = store::release_worker(tx, worker).await?;
+    if released > 0 {
+        // No workflow's id: whoever hears it looks at what is due.
+        tx.notify(CHANNEL, "");
+    }
+    Ok(released)
+}
+
+/// Ends what is under way for an object as it stands, neither finished nor undone: the database was
+/// restored, and what these workflows know of the world is of another time. For an operator who has
+/// seen what there is.
+pub async fn abandon(tx: &mut Tx, owner_kind: &str, owner_id: &str) -> Result<u64, DatabaseError> {
+    store::abandon(tx, owner_kind, owner_id).await
+}

@@ -435,6 +435,34 @@ pub(crate) async fn release_all(tx: &mut Tx) -> Result<u64, DatabaseError> {
     .await
 }
 
+/// Ends what is under way for an object, as it stands.
+pub(crate) async fn abandon(
+    tx: &mut Tx,
+    owner_kind: &str,
+    owner_id: &str,
+) -> Result<u64, DatabaseError> {
+    let now = tx.now();
+    tx.execute(
+        "UPDATE workflows SET status = 'cancelled', lease_owner = NULL, wait_event = NULL,
+             lease_epoch = lease_epoch + 1, generation = generation + 1, updated_at = $3
+         WHERE owner_kind = $1 AND owner_id = $2
+           AND status IN ('runnable', 'waiting', 'parked')",
+        &params![owner_kind, owner_id, now],
+    )
+    .await
+}
+
+/// Gives back every lease of one worker.
+pub(crate) async fn release_worker(tx: &mut Tx, owner: &str) -> Result<u64, DatabaseError> {
+    let now = tx.now();
+    tx.execute(
+        "UPDATE workflows SET lease_owner = NULL, due_at = $2
+         WHERE lease_owner = $1 AND status IN ('runnable', 'waiting')",
+        &params![owner, now],
+    )
+    .await
+}
+
 /// One line of a step's history.
 pub(crate) struct Happened<'a> {
     pub direction: Direction,

@@ -334,7 +334,17 @@ impl Listener for Ear {
 
     fn answer(&self, query: HostQuery) -> BoxFuture<'_, HostAnswer> {
         Box::pin(async move {
-            let HostQuery::ConsoleLog { server_id, lines } = query;
+            let (server_id, lines) = match query {
+                HostQuery::ConsoleLog { server_id, lines } => (server_id, lines),
+                HostQuery::Inventory => {
+                    return match self.0.store.inventory().await {
+                        Ok(held) => HostAnswer::Inventory { held },
+                        Err(error) => {
+                            HostAnswer::Failed { message: error.to_string(), not_found: false }
+                        }
+                    };
+                }
+            };
             let known = lock(&self.0.documents).servers.contains_key(&server_id);
             if !known {
                 return HostAnswer::Failed {

@@ -84,8 +84,11 @@ pub async fn identity(config: &HostConfig) -> Result<Identity, EnrolError> {
         .map_err(|error| EnrolError::Config(format!("{}: {error}", config.authority.display())))?;
     let request = EnrolRequest { token: join.token.clone(), name: join.name.clone(), csr };
     let mut backoff = Backoff::default();
+    let gateways = config.gateways();
+    let mut tries = gateways.iter().cycle();
     let response: EnrolResponse = loop {
-        match http::enrol(&client, &config.control_plane_url, &request).await {
+        let gateway = tries.next().map_or(config.control_plane_url.as_str(), String::as_str);
+        match http::enrol(&client, gateway, &request).await {
             Ok(response) => break response,
             Err(LinkError::Refused { status, message }) if (400..500).contains(&status) => {
                 return Err(EnrolError::Refused(LinkError::Refused { status, message }));

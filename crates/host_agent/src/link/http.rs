@@ -16,13 +16,16 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::de::DeserializeOwned;
 
 use super::enrol::Identity;
-use super::{ControlPlane, LinkError};
+use super::{ControlPlane, Gateways, LinkError};
 use crate::BoxFuture;
 use crate::image_cache::{ImageError, ImageFetcher};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// For requests with one answer; the stream of documents and images have none.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// For the beginning of a stream of documents, where another gateway can be tried instead: one that
+/// accepts connections and says nothing is not waited for.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(3);
 /// Seconds between probes of a connection that carries nothing, and for their answer.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// The longest frame: a server with 64 KiB of user data and a port with thousands of rules fit
@@ -32,21 +35,28 @@ const MAX_FRAME_BYTES: usize = 16 << 20;
 const MAX_MESSAGE: usize = 300;
 /// An image's stream that brings nothing for so long is broken.
 const IMAGE_SILENCE: Duration = Duration::from_secs(60);
+/// How often it is looked whether the gateway of a silent image's stream has been given up.
+const IMAGE_LOOK: Duration = Duration::from_secs(1);
 
 /// The real control plane.
 #[derive(Clone)]
 pub struct HttpControlPlane {
     client: Client,
-    base: String,
+    gateways: Arc<Gateways>,
 }
 
 impl HttpControlPlane {
-    /// A client that shows the host's certificate. Connects on first use.
-    pub fn new(url: &str, identity: &Identity) -> Result<HttpControlPlane, LinkError> {
+    /// A client that shows the host's certificate, for the gateways that an operator configured.
+    /// Connects on first use.
+    pub fn new(urls: &[String], identity: &Identity) -> Result<HttpControlPlane, LinkError> {
         Ok(HttpControlPlane {
             client: client(&identity.authority, Some((&identity.certificate, &identity.key)))?,
-            base: url.trim_end_matches('/').to_owned(),
+            gateways: Arc::new(Gateways::new(&identity.host_id, urls)),
         })
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}/host/v1/{path}", self.gateways.current())
     }
 }
 
@@ -146,13 +156,17 @@ pub(super) async fn enrol(
 }
 
 impl ControlPlane for HttpControlPlane {
+    fn gateways(&self) -> Option<&Gateways> {
+        Some(&self.gateways)
+    }
+
     fn documents(
         &self,
         lineage: Option<String>,
         position: Position,
     ) -> BoxFuture<'_, Result<BoxStream<'static, Result<Frame, LinkError>>, LinkError>> {
         Box::pin(async move {
-            let mut url = format!("{}/host/v1/documents?position={position}", self.base);
+            let mut url = self.url(&format!("documents?position={position}"));
             if let Some(lineage) = lineage {
                 // A lineage is made of letters, digits and dashes; anything else is not sent, so
                 // that it cannot add parameters. The answer is then a snapshot.
@@ -160,7 +174,8 @@ impl ControlPlane for HttpControlPlane {
                     url.push_str(&format!("&lineage={lineage}"));
                 }
             }
-            let response = tokio::time::timeout(REQUEST_TIMEOUT, self.client.get(url).send())
+            let limit = if self.gateways.are_several() { OPEN_TIMEOUT } else { REQUEST_TIMEOUT };
+            let response = tokio::time::timeout(limit, self.client.get(url).send())
                 .await
                 .map_err(|_| LinkError::Unreachable("no answer in time".to_owned()))?
                 .map_err(unreachable)?;
@@ -173,7 +188,7 @@ impl ControlPlane for HttpControlPlane {
         reports: &'a Reports,
     ) -> BoxFuture<'a, Result<ReportResults, LinkError>> {
         Box::pin(async move {
-            let request = self.client.post(format!("{}/host/v1/reports", self.base));
+            let request = self.client.post(self.url("reports"));
             let response =
                 request.timeout(REQUEST_TIMEOUT).json(reports).send().await.map_err(unreachable)?;
             read_json(response).await
@@ -189,7 +204,7 @@ impl ControlPlane for HttpControlPlane {
             if !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
                 return Err(LinkError::Protocol(format!("{id:?} is no id of a query")));
             }
-            let request = self.client.post(format!("{}/host/v1/answers/{id}", self.base));
+            let request = self.client.post(self.url(&format!("answers/{id}")));
             let response =
                 request.timeout(REQUEST_TIMEOUT).json(answer).send().await.map_err(unreachable)?;
             accepted(response).await.map(|_| ())
@@ -204,7 +219,8 @@ impl ControlPlane for HttpControlPlane {
         Box::pin(async move {
             let unreachable =
                 |why: String| ImageError::Unreachable { image_id: image_id.to_owned(), why };
-            let mut request = self.client.get(format!("{}/host/v1/images/{image_id}", self.base));
+            let gateway = self.gateways.current();
+            let mut request = self.client.get(format!("{gateway}/host/v1/images/{image_id}"));
             if offset > 0 {
                 request = request.header("range", format!("bytes={offset}-"));
             }
@@ -219,7 +235,9 @@ impl ControlPlane for HttpControlPlane {
             let response =
                 accepted(response).await.map_err(|error| unreachable(error.to_string()))?;
             let mut skip = if partial { 0 } else { offset };
-            let stream = silence_limited(response.bytes_stream(), IMAGE_SILENCE)
+            let (gateways, from) = (Arc::clone(&self.gateways), gateway);
+            let given_up = move || gateways.has_failed(&from);
+            let stream = silence_limited(response.bytes_stream(), IMAGE_SILENCE, given_up)
                 .filter_map(move |chunk| {
                     // A server that does not know ranges sends the beginning again.
                     let rest = chunk.map(|mut chunk| {
@@ -248,18 +266,29 @@ impl ImageFetcher for HttpControlPlane {
     }
 }
 
-/// Ends a stream with an error when nothing comes for too long.
+/// Ends a stream with an error when nothing comes for too long, or when nothing comes and its
+/// gateway was given up.
 fn silence_limited(
     stream: impl futures::Stream<Item = reqwest::Result<Bytes>> + Send + 'static,
     limit: Duration,
+    given_up: impl Fn() -> bool + Send + Sync + 'static,
 ) -> impl futures::Stream<Item = Result<Bytes, String>> + Send {
-    futures::stream::unfold(Some(Box::pin(stream)), move |state| async move {
-        let mut stream = state?;
-        match tokio::time::timeout(limit, stream.next()).await {
-            Ok(Some(Ok(chunk))) => Some((Ok(chunk), Some(stream))),
-            Ok(Some(Err(error))) => Some((Err(chain_of(&error.without_url())), None)),
-            Ok(None) => None,
-            Err(_) => Some((Err(format!("nothing for {} seconds", limit.as_secs())), None)),
+    let state = Some((Box::pin(stream), given_up));
+    futures::stream::unfold(state, move |state| async move {
+        let (mut stream, given_up) = state?;
+        let mut silent = Duration::ZERO;
+        loop {
+            match tokio::time::timeout(IMAGE_LOOK, stream.next()).await {
+                Ok(Some(Ok(chunk))) => return Some((Ok(chunk), Some((stream, given_up)))),
+                Ok(Some(Err(error))) => {
+                    return Some((Err(chain_of(&error.without_url())), None));
+                }
+                Ok(None) => return None,
+                Err(_) => silent += IMAGE_LOOK,
+            }
+            if silent >= limit || given_up() {
+                return Some((Err(format!("nothing for {} seconds", silent.as_secs())), None));
+            }
         }
     })
 }

@@ -220,7 +220,7 @@ async fn a_used_token_is_refused_with_what_to_do() {
 async fn frames_are_read_however_they_are_cut() {
     let region = Region::new();
     let (_folder, url, identity) = joined(&region).await;
-    let link = HttpControlPlane::new(&url, &identity).unwrap();
+    let link = HttpControlPlane::new(std::slice::from_ref(&url), &identity).unwrap();
     let lineage = Some("one&position=0".to_owned());
     drop(link.documents(lineage, 4).await.unwrap());
     let stream = link.documents(Some("one-1".to_owned()), 4).await.unwrap();
@@ -228,8 +228,12 @@ async fn frames_are_read_however_they_are_cut() {
     assert_eq!(
         frames[..3],
         [
-            Ok(Frame::Welcome { lineage: "one".to_owned(), snapshot: true }),
-            Ok(Frame::Ping),
+            Ok(Frame::Welcome {
+                lineage: "one".to_owned(),
+                snapshot: true,
+                terms: StreamTerms::default(),
+            }),
+            Ok(Frame::Ping { terms: None }),
             Ok(Frame::SnapshotEnd { position: 7 }),
         ]
     );
@@ -243,8 +247,8 @@ async fn frames_are_read_however_they_are_cut() {
 async fn reports_are_sent_and_answered() {
     let region = Region::new();
     let (_folder, url, identity) = joined(&region).await;
-    let link = HttpControlPlane::new(&url, &identity).unwrap();
-    let reports = Reports { lineage: "one".to_owned(), reports: Vec::new() };
+    let link = HttpControlPlane::new(std::slice::from_ref(&url), &identity).unwrap();
+    let reports = Reports { lineage: "one".to_owned(), session: 0, reports: Vec::new() };
     let answer = link.report(&reports).await.unwrap();
     assert_eq!(answer.results, [ReportResult::Accepted]);
     assert_eq!(region.reports.lock().unwrap().clone(), [reports]);
@@ -254,7 +258,7 @@ async fn reports_are_sent_and_answered() {
 async fn images_go_on_where_they_broke_off() {
     let region = Region::new();
     let (_folder, url, identity) = joined(&region).await;
-    let link = HttpControlPlane::new(&url, &identity).unwrap();
+    let link = HttpControlPlane::new(std::slice::from_ref(&url), &identity).unwrap();
     for id in ["ranged", "unranged"] {
         let chunks: Vec<Result<Bytes, String>> = link.image(id, 4).await.unwrap().collect().await;
         let bytes: Vec<u8> = chunks.into_iter().flat_map(Result::unwrap).collect();
@@ -275,7 +279,7 @@ async fn strangers_are_not_spoken_to() {
     // A server of another authority is not believed.
     let other = Region::new();
     let stranger = Identity { authority: other.authority.clone(), ..identity };
-    let link = HttpControlPlane::new(&url, &stranger).unwrap();
+    let link = HttpControlPlane::new(std::slice::from_ref(&url), &stranger).unwrap();
     let result = link.documents(None, 0).await;
     assert!(matches!(result, Err(LinkError::Unreachable(_))));
     drop(folder);

@@ -5,12 +5,15 @@
 //!                                        ▲                                               │
 //!                                        └───────── after a random time, 1 to 30 s ◄─────┘
 //! ```
+//! The control plane may have several replicas, each with a gateway; [`gateways`] chooses.
+//!
 //! Three tasks work over it: [`stream`] reads documents into the store and only then tells the
 //! agent; [`outbox`] sends reports until each is answered; queries are answered as they come.
 //! None of them ever changes what runs: losing the control plane stops nothing.
 
 mod backoff;
 pub mod enrol;
+pub mod gateways;
 mod http;
 #[cfg(test)]
 mod http_tests;
@@ -27,6 +30,7 @@ use crate::BoxFuture;
 use crate::image_cache::ImageError;
 
 pub use backoff::Backoff;
+pub use gateways::Gateways;
 pub use http::HttpControlPlane;
 
 /// Why an exchange with the control plane failed.
@@ -51,6 +55,11 @@ pub enum LinkError {
 /// The control plane as a host sees it. The real one is [`HttpControlPlane`]; a simulation plays
 /// it in the same process.
 pub trait ControlPlane: Send + Sync + 'static {
+    /// The gateways among which it chooses; `None` where there is one way to it.
+    fn gateways(&self) -> Option<&Gateways> {
+        None
+    }
+
     /// Opens the stream of documents after `position` in `lineage`.
     fn documents(
         &self,

@@ -7,7 +7,7 @@ use host_protocol::{DocumentKind, MAX_REPORTS, ReportResult, Reports};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{Backoff, ControlPlane, LinkError};
+use super::{Backoff, ControlPlane, Gateways, LinkError};
 use crate::store::{DocumentStore, StoreError};
 
 /// Even without a call, the outbox is looked at so often: a report that the store could not take
@@ -52,7 +52,7 @@ pub async fn send(
     let mut backoff = Backoff::default();
     loop {
         let sent = tokio::select! {
-            sent = send_some(&*control_plane, &store, &buried) => sent,
+            sent = send_some(&*control_plane, &store, &bell, &buried) => sent,
             () = shutdown.cancelled() => return,
         };
         let wait = match sent {
@@ -94,6 +94,7 @@ fn pass(reports: &Reports, stage: &str) {
 async fn send_some(
     control_plane: &dyn ControlPlane,
     store: &DocumentStore,
+    bell: &OutboxBell,
     buried: &(impl Fn(Vec<(DocumentKind, String)>) + Send),
 ) -> Result<bool, SendError> {
     let due = store.due_reports(MAX_REPORTS).await?;
@@ -104,9 +105,15 @@ async fn send_some(
     let Some(lineage) = lineage else {
         return Err(LinkError::Unreachable("no welcome yet".to_owned()).into());
     };
-    let reports = Reports { lineage, reports: due };
+    let session = control_plane.gateways().map_or(0, Gateways::session);
+    let reports = Reports { lineage, session, reports: due };
     pass(&reports, "sending");
-    let answer = control_plane.report(&reports).await?;
+    let answer = tokio::select! {
+        answer = control_plane.report(&reports) => answer?,
+        // A stream was opened anew, perhaps at another gateway: an answer from the former one may
+        // never come, and is not waited for. The reports are sent again.
+        () = bell.connected.notified() => return Ok(true),
+    };
     pass(&reports, "sent");
     if answer.results.len() != reports.reports.len() {
         let message = "the answer does not fit the reports".to_owned();

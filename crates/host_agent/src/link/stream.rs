@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
-use host_protocol::{Document, Frame, HostAnswer, HostQuery, Position, STREAM_SILENCE_SECONDS};
+use host_protocol::{Document, Frame, HostAnswer, HostQuery, Position, StreamTerms};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Backoff, ControlPlane, LinkError};
+use super::{Backoff, ControlPlane, Gateways, LinkError};
 use crate::BoxFuture;
 use crate::store::{DocumentStore, StoreError, Verdict, Welcomed};
 
@@ -41,10 +42,12 @@ enum Ended {
     Link(#[from] LinkError),
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("nothing was heard for {STREAM_SILENCE_SECONDS} seconds")]
-    Silent,
+    #[error("nothing was heard for {} ms", .0.as_millis())]
+    Silent(Duration),
     #[error("the control plane closed the stream")]
     Closed,
+    #[error("another gateway is this host's own")]
+    Turned,
 }
 
 /// Follows the control plane until `shutdown`.
@@ -55,6 +58,7 @@ pub async fn follow(
     shutdown: CancellationToken,
 ) {
     let mut backoff = Backoff::default();
+    recall_gateways(&*control_plane, &store).await;
     loop {
         let session = session(&control_plane, &store, &listener, &mut backoff);
         let ended = tokio::select! {
@@ -63,12 +67,31 @@ pub async fn follow(
         };
         listener.connected(false);
         let Err(ended) = ended;
+        if matches!(ended, Ended::Turned) {
+            tracing::info!("turning to the gateway that is this host's own");
+            continue;
+        }
+        if let Some(gateways) = control_plane.gateways()
+            && !matches!(ended, Ended::Store(_))
+        {
+            gateways.failed();
+        }
         let wait = backoff.failed();
         tracing::info!(why = %ended, wait_ms = wait.as_millis() as u64, "not connected to the control plane; everything here goes on");
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = shutdown.cancelled() => return,
         }
+    }
+}
+
+/// A host that starts while its first gateway is down knows of others from before.
+async fn recall_gateways(control_plane: &dyn ControlPlane, store: &DocumentStore) {
+    let Some(gateways) = control_plane.gateways() else { return };
+    match store.gateways().await {
+        Ok(known) if !known.is_empty() => gateways.recall(known),
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "the gateways known before are forgotten"),
     }
 }
 
@@ -81,22 +104,40 @@ async fn session(
     let (lineage, position) = store.position().await?;
     let mut frames = control_plane.documents(lineage, position).await?;
     let queries = Arc::new(Semaphore::new(MAX_QUERIES));
-    let (lineage, mut snapshot) = match next(&mut frames).await? {
-        Frame::Welcome { lineage, snapshot } => (lineage, snapshot),
+    let StreamTerms { silence_millis: first, .. } = StreamTerms::default();
+    let (lineage, mut snapshot, mut terms) = match next(&mut frames, first).await? {
+        Frame::Welcome { lineage, snapshot, terms } => (lineage, snapshot, terms),
         _ => return Err(LinkError::Protocol("the first frame is no welcome".to_owned()).into()),
     };
     if store.welcome(&lineage).await? == Welcomed::NewLineage {
         tracing::warn!(%lineage, "the region follows a new lineage: reporting everything, changing nothing that it does not name");
         listener.new_lineage();
     }
+    let gateways = control_plane.gateways();
+    if let Some(gateways) = gateways {
+        gateways.welcomed(&terms);
+        store.remember_gateways(&terms.gateways).await?;
+    }
     backoff.reset();
     listener.connected(true);
-    tracing::info!(%lineage, snapshot, "connected to the control plane");
+    tracing::info!(
+        %lineage, snapshot, gateway = gateways.map(Gateways::current),
+        "connected to the control plane"
+    );
     let mut batch: Vec<Document> = Vec::new();
     loop {
         // What has arrived already belongs to the batch; only an empty batch is worth waiting for.
         let frame = if batch.is_empty() {
-            Some(next(&mut frames).await?)
+            let turn = gateways.and_then(Gateways::turn_at);
+            tokio::select! {
+                frame = next(&mut frames, terms.silence_millis) => Some(frame?),
+                () = until(turn) => {
+                    if let Some(gateways) = gateways {
+                        gateways.turn();
+                    }
+                    return Err(Ended::Turned);
+                }
+            }
         } else if batch.len() < MAX_BATCH {
             match frames.next().now_or_never() {
                 Some(frame) => Some(frame.ok_or(Ended::Closed)??),
@@ -120,17 +161,35 @@ async fn session(
                         let twice = "a second welcome".to_owned();
                         return Err(LinkError::Protocol(twice).into());
                     }
-                    Some(Frame::Ping | Frame::Document(_)) | None => {}
+                    Some(Frame::Ping { terms: Some(told) }) => {
+                        terms = *told;
+                        if let Some(gateways) = gateways {
+                            gateways.learn(&terms.gateways);
+                            store.remember_gateways(&terms.gateways).await?;
+                        }
+                    }
+                    Some(Frame::Ping { terms: None } | Frame::Document(_)) | None => {}
                 }
             }
         }
     }
 }
 
-async fn next(frames: &mut BoxStream<'static, Result<Frame, LinkError>>) -> Result<Frame, Ended> {
-    let limit = Duration::from_secs(STREAM_SILENCE_SECONDS);
+/// Waits for a moment; for ever without one.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn next(
+    frames: &mut BoxStream<'static, Result<Frame, LinkError>>,
+    silence_millis: u64,
+) -> Result<Frame, Ended> {
+    let limit = Duration::from_millis(silence_millis);
     match tokio::time::timeout(limit, frames.next()).await {
-        Err(_) => Err(Ended::Silent),
+        Err(_) => Err(Ended::Silent(limit)),
         Ok(None) => Err(Ended::Closed),
         Ok(Some(frame)) => Ok(frame?),
     }

@@ -8,7 +8,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use host_protocol::{
     Document, DocumentKind, Frame, HostAnswer, HostQuery, Position, ReportResult, ReportResults,
-    ReportState, Reports,
+    ReportState, Reports, StreamTerms,
 };
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -111,8 +111,14 @@ impl Listener for Ear {
         self.0.send(Heard::Connected(up)).unwrap();
     }
     fn answer(&self, query: HostQuery) -> BoxFuture<'_, HostAnswer> {
-        let HostQuery::ConsoleLog { server_id, .. } = query;
-        Box::pin(async move { HostAnswer::ConsoleLog { output: server_id } })
+        Box::pin(async move {
+            match query {
+                HostQuery::ConsoleLog { server_id, .. } => {
+                    HostAnswer::ConsoleLog { output: server_id }
+                }
+                HostQuery::Inventory => HostAnswer::Inventory { held: Vec::new() },
+            }
+        })
     }
 }
 
@@ -162,7 +168,7 @@ impl Drop for World {
 }
 
 fn welcome(lineage: &str, snapshot: bool) -> Frame {
-    Frame::Welcome { lineage: lineage.to_owned(), snapshot }
+    Frame::Welcome { lineage: lineage.to_owned(), snapshot, terms: StreamTerms::default() }
 }
 
 fn document(id: &str, generation: u64, position: u64) -> Frame {
@@ -209,7 +215,7 @@ async fn silence_is_a_lost_connection_and_pings_are_not_silence() {
     let begun = tokio::time::Instant::now();
     for _ in 0..5 {
         tokio::time::sleep(Duration::from_secs(30)).await;
-        world.send(0, Frame::Ping);
+        world.send(0, Frame::Ping { terms: None });
     }
     world.hears(Heard::Connected(false)).await;
     assert!(begun.elapsed() >= Duration::from_secs(150 + 35));

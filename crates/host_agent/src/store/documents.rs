@@ -1,12 +1,13 @@
 //! Documents, position and lineage.
 
-use host_protocol::{Document, DocumentKind, Position};
+use host_protocol::{Document, DocumentKind, GatewayState, Held, Position};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{DocumentStore, Result, StoreError, from_sql, get_meta, now_micros, set_meta, to_sql};
 
 const LINEAGE: &str = "lineage";
 const POSITION: &str = "position";
+const GATEWAYS: &str = "gateways";
 
 /// A document as kept, with whether the region that we follow now has named it.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,6 +48,28 @@ impl DocumentStore {
             let lineage = get_meta(connection, LINEAGE)?;
             let position = get_meta(connection, POSITION)?.and_then(|text| text.parse().ok());
             Ok((lineage, position.unwrap_or(0)))
+        })
+        .await
+    }
+
+    /// The gateways that the control plane last told of; none when it never did.
+    pub async fn gateways(&self) -> Result<Vec<GatewayState>> {
+        self.run(|connection| {
+            let text = get_meta(connection, GATEWAYS)?.unwrap_or_default();
+            // Of a later release, or damaged: as good as none.
+            Ok(serde_json::from_str(&text).unwrap_or_default())
+        })
+        .await
+    }
+
+    /// Keeps them for the next start.
+    pub async fn remember_gateways(&self, gateways: &[GatewayState]) -> Result<()> {
+        let text = serde_json::to_string(gateways).unwrap_or_default();
+        self.run(move |connection| {
+            if get_meta(connection, GATEWAYS)?.as_deref() == Some(text.as_str()) {
+                return Ok(());
+            }
+            set_meta(connection, GATEWAYS, &text)
         })
         .await
     }
@@ -136,6 +159,20 @@ impl DocumentStore {
             Ok(documents)
         })
         .await
+    }
+
+    /// Every document with the last report on it.
+    pub async fn inventory(&self) -> Result<Vec<Held>> {
+        let mut all = Vec::new();
+        for StoredDocument { document, .. } in self.documents().await? {
+            let report = self.last_report(document.kind, &document.id).await?;
+            let (state, facts) = match report {
+                Some(report) => (Some(report.state), report.facts),
+                None => (None, serde_json::Value::Null),
+            };
+            all.push(Held { document, state, facts });
+        }
+        Ok(all)
     }
 
     /// Ends a tombstone that was carried out and acknowledged: document and report go, a grave

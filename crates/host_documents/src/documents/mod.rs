@@ -22,7 +22,10 @@
 mod service;
 mod store;
 
-pub use service::{after, get, holders, list_of_kind, put, put_tombstone, remove, snapshot};
+pub use service::{
+    adopt, after, get, holders, list_of_kind, position, put, put_tombstone, rebase, remove,
+    skip_positions, snapshot,
+};
 pub(crate) use service::{close, count_besides_host, open};
 
 /// Notified with the host's id when its documents changed.

@@ -93,6 +93,42 @@ async fn write(
     Ok(generation)
 }
 
+/// Takes a document over as a host has it, in the host's own version: after a restore, where the
+/// host is ahead of the rows.
+pub async fn adopt(tx: &mut Tx, host: &HostId, held: &Document) -> Result<(), DatabaseError> {
+    let old = store::get(tx, host, held.kind, &held.id).await?;
+    let document =
+        Document { position: 0, request_id: tx.origin().request_id.clone(), ..held.clone() };
+    store::write(tx, host, old.as_ref(), &document).await?;
+    tx.notify(CHANNEL, host.to_string());
+    Ok(())
+}
+
+/// Says again what rows say, above the version that a host has, which is of a time that the rows
+/// have forgotten. Nothing without such a document.
+pub async fn rebase(tx: &mut Tx, host: &HostId, held: &Document) -> Result<(), DatabaseError> {
+    let Some(old) = store::get(tx, host, held.kind, &held.id).await? else { return Ok(()) };
+    let document = Document {
+        generation: held.generation.max(old.document.generation) + 1,
+        epoch: held.epoch.max(old.document.epoch),
+        position: 0,
+        ..old.document.clone()
+    };
+    store::write(tx, host, Some(&old), &document).await?;
+    tx.notify(CHANNEL, host.to_string());
+    Ok(())
+}
+
+/// Has the sequence of a host go on above everything that was given out before the restore:
+/// generations of new documents are taken from it.
+pub async fn skip_positions(
+    tx: &mut Tx,
+    host: &HostId,
+    above: Position,
+) -> Result<(), DatabaseError> {
+    store::skip_positions(tx, host, above).await
+}
+
 /// One document. Its position is 0 when this transaction wrote it.
 pub async fn get(
     tx: &mut Tx,
@@ -111,6 +147,11 @@ pub async fn after(
     limit: i64,
 ) -> Result<Vec<Document>, DatabaseError> {
     store::after(tx, host, position, limit).await
+}
+
+/// The position given out last; 0 for a host that was told nothing yet.
+pub async fn position(tx: &mut Tx, host: &HostId) -> Result<Position, DatabaseError> {
+    Ok(store::position(tx, host).await?.unwrap_or(0))
 }
 
 /// All documents of a host in the order in which they are applied, and the position they show.

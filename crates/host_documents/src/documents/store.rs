@@ -39,6 +39,19 @@ pub async fn position(tx: &mut Tx, host: &HostId) -> Result<Option<Position>, Da
     row.map(|row| row.u64("position")).transpose()
 }
 
+pub async fn skip_positions(
+    tx: &mut Tx,
+    host: &HostId,
+    above: Position,
+) -> Result<(), DatabaseError> {
+    tx.execute(
+        "UPDATE host_positions SET position = $2, base = $2 WHERE host_id = $1 AND position < $2",
+        &params![host, above],
+    )
+    .await?;
+    Ok(())
+}
+
 pub async fn insert_counter(tx: &mut Tx, host: &HostId) -> Result<(), DatabaseError> {
     tx.execute(
         "INSERT INTO host_positions (host_id, position, base) VALUES ($1, 0, 0)",

@@ -8,6 +8,7 @@ use host_protocol::{DocumentKind, HostFacts, HostSpec};
 use rand::Rng;
 use sha2::{Digest, Sha256};
 
+use super::SESSIONS;
 use super::model::{Host, HostState, JOIN_TOKEN_HOURS, MAX_HOST_NUMBER, is_host_name};
 use super::store::{self, JoinToken};
 use crate::{documents, reports};
@@ -190,12 +191,34 @@ pub async fn list(tx: &mut Tx) -> Result<Vec<Host>, DatabaseError> {
     store::list(tx).await
 }
 
-/// A host has opened its stream.
+/// A host opens its stream: the number of its session, which ends every earlier one.
 ///
 /// # Errors
 /// 403 when there is no such host (any more): its certificate outlived it.
-pub async fn connected(tx: &mut Tx, id: &HostId) -> Result<(), Fault> {
-    seen(tx, id).await
+pub async fn connected(tx: &mut Tx, id: &HostId) -> Result<u64, Fault> {
+    let session = store::open_session(tx, id).await?.ok_or_else(|| unknown(id))?;
+    tx.notify(SESSIONS, format!("{id} {session}"));
+    Ok(session)
+}
+
+/// Checks that what a host says comes through its newest stream, and not through one that it has
+/// given up: a replica that was stopped may hold a message for long. 0 is not checked.
+///
+/// # Errors
+/// 409 when it does not; 403 when there is no such host.
+pub async fn check_session(tx: &mut Tx, id: &HostId, session: u64) -> Result<(), Fault> {
+    let newest = store::session(tx, id).await?.ok_or_else(|| unknown(id))?;
+    if session != 0 && session < newest {
+        return Err(Fault::conflict(format!(
+            "This comes through stream {session}; the host has opened stream {newest} since. Send \
+             it again there."
+        )));
+    }
+    Ok(())
+}
+
+fn unknown(id: &HostId) -> Fault {
+    Fault::forbidden(format!("There is no host {id} in this region (any more)."))
 }
 
 /// A host gave a sign of life. Not journalled.
@@ -204,7 +227,7 @@ pub async fn connected(tx: &mut Tx, id: &HostId) -> Result<(), Fault> {
 /// 403 when there is no such host.
 pub async fn seen(tx: &mut Tx, id: &HostId) -> Result<(), Fault> {
     if !store::exists(tx, id).await? {
-        return Err(Fault::forbidden(format!("There is no host {id} in this region (any more).")));
+        return Err(unknown(id));
     }
     store::seen(tx, id);
     Ok(())

@@ -162,6 +162,26 @@ pub async fn exists(tx: &mut Tx, id: &HostId) -> Result<bool, DatabaseError> {
     Ok(row.is_some())
 }
 
+/// Begins the next session of a host; `None` when there is no such host.
+pub async fn open_session(tx: &mut Tx, id: &HostId) -> Result<Option<u64>, DatabaseError> {
+    let now = tx.now();
+    let row = tx
+        .query_opt(
+            "UPDATE host_positions SET session = session + 1, last_seen = $2
+             WHERE host_id = $1 RETURNING session",
+            &params![id, now],
+        )
+        .await?;
+    row.map(|row| row.u64("session")).transpose()
+}
+
+/// The session that a host opened last; `None` when there is no such host.
+pub async fn session(tx: &mut Tx, id: &HostId) -> Result<Option<u64>, DatabaseError> {
+    let row =
+        tx.query_opt("SELECT session FROM host_positions WHERE host_id = $1", &params![id]).await?;
+    row.map(|row| row.u64("session")).transpose()
+}
+
 /// Written as one of the transaction's last acts: the row is also taken by whoever tells the
 /// host something, and is held as briefly as can be.
 pub fn seen(tx: &mut Tx, id: &HostId) {

@@ -152,3 +152,26 @@ async fn a_domain_without_numbers_left_says_so() {
         assert!(fault.message.contains("all 65535 host numbers"), "{fault}");
     }
 }
+
+#[tokio::test]
+async fn only_the_newest_stream_of_a_host_is_believed() {
+    for (_keep, db, _) in databases().await {
+        let id = host(&db, "h1").await.id;
+        let open = || transact(&db, move |tx| Box::pin(async move { connected(tx, &id).await }));
+        let check = |session| {
+            transact(&db, move |tx| Box::pin(async move { check_session(tx, &id, session).await }))
+        };
+        let first = open().await.unwrap();
+        check(first).await.unwrap();
+        let second = open().await.unwrap();
+        assert!(second > first);
+        assert_eq!(check(first).await.unwrap_err().status(), 409);
+        check(second).await.unwrap();
+        // An agent that does not count its streams is judged by generations and sequences alone.
+        check(0).await.unwrap();
+        let stranger = cloud_types::HostId::random();
+        let refused =
+            transact(&db, move |tx| Box::pin(async move { connected(tx, &stranger).await }));
+        assert_eq!(refused.await.unwrap_err().status(), 403);
+    }
+}

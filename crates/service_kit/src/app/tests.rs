@@ -411,7 +411,7 @@ async fn a_crash_before_the_effect_leaves_the_key_free_after_a_while(fixture: Fi
     let asked = idempotency::Request::new(&token, &Method::POST, path, None, "k", body.as_bytes());
     let origin = Origin::system("req-dead");
     let lifetime = Duration::from_secs(3600);
-    let begun = idempotency::begin(&fixture.db, &origin, asked, lifetime).await.unwrap();
+    let begun = idempotency::begin(&fixture.db, &origin, asked, lifetime, "worker").await.unwrap();
     let idempotency::Begin::Run(claim) = begun else { panic!("a fresh key was not claimed") };
     fixture.clock.advance(idempotency::CLAIM_LIFETIME + Duration::from_secs(1));
     let (status, _, body) = fixture.make("member", "a", "k").await;

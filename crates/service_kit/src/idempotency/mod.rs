@@ -110,17 +110,18 @@ pub(crate) async fn begin(
     origin: &Origin,
     request: Request,
     lifetime: Duration,
+    worker: &str,
 ) -> Result<Begin, Fault> {
     let mut news = db.subscribe(CHANNEL);
     let deadline = tokio::time::Instant::now() + WAIT;
     let Request { scope, hash: body_hash, seal } = request;
     let claim = Claim { scope, owner: origin.request_id.clone(), seal };
     loop {
-        let (wanted, hash) = (claim.clone(), body_hash.clone());
+        let (wanted, hash, worker) = (claim.clone(), body_hash.clone(), worker.to_owned());
         let found = db
             .transact(origin, move |tx| {
-                let (wanted, hash) = (wanted.clone(), hash.clone());
-                Box::pin(async move { store::claim(tx, &wanted, &hash, lifetime).await })
+                let (wanted, hash, worker) = (wanted.clone(), hash.clone(), worker.clone());
+                Box::pin(async move { store::claim(tx, &wanted, &hash, lifetime, &worker).await })
             })
             .await
             .map_err(|error: DatabaseError| Fault::from(error))?;
@@ -146,7 +147,7 @@ pub(crate) async fn begin(
         }
         loop {
             match tokio::time::timeout_at(deadline, news.recv()).await {
-                Ok(Notification::Key(key)) if key != claim.scope => {}
+                Ok(Notification::Key(key)) if key != claim.scope && !key.is_empty() => {}
                 Ok(_) => break,
                 Err(_) => {
                     return Err(Fault::conflict(
@@ -244,6 +245,21 @@ pub async fn expire(tx: &mut Tx) -> Result<u64, DatabaseError> {
 /// The database's.
 pub async fn succeed_all(tx: &mut Tx) -> Result<u64, DatabaseError> {
     store::succeed_all(tx).await
+}
+
+/// Gives up the claims of a process that is known, or taken, to be dead, as
+/// [`crate::KitConfig::worker`] named it. A request of it that lives after all can have no effect
+/// any more: its claim is checked. Answers how many.
+///
+/// # Errors
+/// The database's.
+pub async fn succeed(tx: &mut Tx, worker: &str) -> Result<u64, DatabaseError> {
+    let freed = store::succeed(tx, worker).await?;
+    if freed > 0 {
+        // No key: whoever waits for one looks again.
+        tx.notify(CHANNEL, "");
+    }
+    Ok(freed)
 }
 
 #[derive(Clone, Debug)]

@@ -12,6 +12,7 @@ pub(super) async fn claim(
     claim: &Claim,
     body_hash: &str,
     lifetime: Duration,
+    worker: &str,
 ) -> Result<Found, DatabaseError> {
     let now = tx.now();
     // Now and then sweep, so that the table stays small even where no worker does it.
@@ -21,10 +22,10 @@ pub(super) async fn claim(
     let inserted = tx
         .execute(
             "INSERT INTO idempotency_keys
-                 (scope, body_hash, owner, state, effect, claimed_at, expires_at)
-             VALUES ($1, $2, $3, 'claimed', 0, $4, $5)
+                 (scope, body_hash, owner, state, effect, claimed_at, expires_at, worker)
+             VALUES ($1, $2, $3, 'claimed', 0, $4, $5, $6)
              ON CONFLICT (scope) DO NOTHING",
-            &params![claim.scope, body_hash, claim.owner, now, now.after(lifetime)],
+            &params![claim.scope, body_hash, claim.owner, now, now.after(lifetime), worker],
         )
         .await?;
     if inserted == 1 {
@@ -60,9 +61,9 @@ pub(super) async fn claim(
         .execute(
             "UPDATE idempotency_keys
              SET owner = $3, body_hash = $4, state = 'claimed', effect = 0, claimed_at = $5,
-                 expires_at = $6, answer = NULL
+                 expires_at = $6, answer = NULL, worker = $7
              WHERE scope = $1 AND owner = $2",
-            &params![claim.scope, owner, claim.owner, body_hash, now, now.after(lifetime)],
+            &params![claim.scope, owner, claim.owner, body_hash, now, now.after(lifetime), worker],
         )
         .await?;
     Ok(if taken == 1 { Found::Claimed } else { Found::InProgress })
@@ -139,4 +140,23 @@ pub(super) async fn expire(tx: &mut Tx) -> Result<u64, DatabaseError> {
 pub(super) async fn succeed_all(tx: &mut Tx) -> Result<u64, DatabaseError> {
     tx.execute("DELETE FROM idempotency_keys WHERE state = 'claimed' AND effect = 0", &params![])
         .await
+}
+
+/// Gives up what a process claimed: without an effect, the key is free; with one, the claim is
+/// stale at once.
+pub(super) async fn succeed(tx: &mut Tx, worker: &str) -> Result<u64, DatabaseError> {
+    let freed = tx
+        .execute(
+            "DELETE FROM idempotency_keys
+             WHERE worker = $1 AND state = 'claimed' AND effect = 0",
+            &params![worker],
+        )
+        .await?;
+    let stale = tx
+        .execute(
+            "UPDATE idempotency_keys SET claimed_at = 0 WHERE worker = $1 AND state = 'claimed'",
+            &params![worker],
+        )
+        .await?;
+    Ok(freed + stale)
 }

@@ -53,7 +53,7 @@ impl ControlPlane for Region {
             Ok(futures::stream::unfold(receiver, move |mut receiver| async move {
                 let frame = match tokio::time::timeout(quiet, receiver.recv()).await {
                     Ok(frame) => frame?,
-                    Err(_) => Frame::Ping,
+                    Err(_) => Frame::Ping { terms: None },
                 };
                 Some((Ok(frame), receiver))
             })
@@ -130,7 +130,11 @@ impl World {
                 .await
                 .unwrap();
         let (sender, receiver) = mpsc::unbounded_channel();
-        let welcome = Frame::Welcome { lineage: lineage.to_owned(), snapshot: false };
+        let welcome = Frame::Welcome {
+            lineage: lineage.to_owned(),
+            snapshot: false,
+            terms: StreamTerms::default(),
+        };
         sender.send(welcome).unwrap();
         *self.region.stream.lock().unwrap() = Some(receiver);
         *self.region.sender.lock().unwrap() = Some(sender);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cloud_types::{Fault, FaultKind, ImageId};
-use database::{BoxFuture, Origin, Tx};
+use database::{BoxFuture, Origin, Tx, leases};
 use futures::Stream;
 use service_kit::{Ctx, Target};
 use tokio_util::sync::CancellationToken;
@@ -21,6 +21,8 @@ use crate::image::upload;
 const MAX_FILE: u64 = 1 << 40;
 /// How often leftovers are looked for.
 const SWEEP_EVERY: std::time::Duration = std::time::Duration::from_secs(30);
+/// Of several replicas the holder of this lease looks.
+const SWEEP_LEASE: &str = "image-sweeper";
 
 impl Images {
     /// Removes files that no row stands for. What fails here is tried again by the sweeper.
@@ -303,11 +305,23 @@ impl Images {
         }
     }
 
-    /// One look for leftovers.
+    /// One look for leftovers, unless another replica is at it.
     ///
     /// # Errors
     /// The database's or the disk's.
     pub async fn sweep(&self) -> Result<(), Fault> {
+        let holder = self.kit.config.worker.clone();
+        let taken = self
+            .kit
+            .db
+            .transact(&Origin::system("image-sweeper"), move |tx| {
+                let holder = holder.clone();
+                Box::pin(async move {
+                    Ok::<_, Fault>(leases::take(tx, SWEEP_LEASE, &holder, SWEEP_EVERY).await?)
+                })
+            })
+            .await?;
+        let Some(epoch) = taken else { return Ok(()) };
         // Files first: an upload that begins after this look is in no list, and stays.
         let uploads = self.files.uploads().await.map_err(|error| upload::disk(&error))?;
         let live = self
@@ -315,6 +329,7 @@ impl Images {
             .db
             .transact(&Origin::system("image-sweeper"), move |tx| {
                 Box::pin(async move {
+                    leases::check(tx, SWEEP_LEASE, epoch).await?;
                     let before = tx.now().before(UPLOAD_SILENCE);
                     store::requeue_silent(tx, before).await?;
                     Ok::<_, Fault>(store::live_uploads(tx).await?)
