@@ -32,10 +32,14 @@ struct Consoles;
 
 impl HostQueries for Consoles {
     fn ask(&self, _: &HostId, query: HostQuery) -> BoxFuture<'_, Result<HostAnswer, Fault>> {
-        let HostQuery::ConsoleLog { server_id, .. } = query;
-        Box::pin(
-            async move { Ok(HostAnswer::ConsoleLog { output: format!("{server_id} login: ") }) },
-        )
+        Box::pin(async move {
+            Ok(match query {
+                HostQuery::ConsoleLog { server_id, .. } => {
+                    HostAnswer::ConsoleLog { output: format!("{server_id} login: ") }
+                }
+                HostQuery::Inventory => HostAnswer::Inventory { held: Vec::new() },
+            })
+        })
     }
 }
 

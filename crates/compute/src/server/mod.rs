@@ -40,6 +40,6 @@ mod workflow;
 pub use model::{
     Command, CreateRequest, FlavorSnapshot, KeySnapshot, Power, Server, State, TaskState, VmState,
 };
-pub use service::{Detail, ServerList, Update};
+pub use service::{Detail, HeldServer, ServerList, Update};
 pub(crate) use store::{by_host as servers_by_host, purge_deleted};
 pub(crate) use workflow::{Core, register};

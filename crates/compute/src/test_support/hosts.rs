@@ -49,12 +49,14 @@ pub(super) struct Hosts(pub(super) Arc<Mutex<Vec<SimulatedHost>>>);
 impl HostQueries for Hosts {
     fn ask(&self, host: &HostId, query: HostQuery) -> BoxFuture<'_, Result<HostAnswer, Fault>> {
         let known = self.0.lock().unwrap().iter().any(|known| known.id == *host);
-        let HostQuery::ConsoleLog { server_id, lines } = query;
         Box::pin(async move {
-            if !known {
-                return Err(Fault::unavailable("The host is not connected."));
+            match query {
+                _ if !known => Err(Fault::unavailable("The host is not connected.")),
+                HostQuery::ConsoleLog { server_id, lines } => Ok(HostAnswer::ConsoleLog {
+                    output: format!("{server_id} {lines:?} login:\u{7} "),
+                }),
+                HostQuery::Inventory => Ok(HostAnswer::Inventory { held: Vec::new() }),
             }
-            Ok(HostAnswer::ConsoleLog { output: format!("{server_id} {lines:?} login:\u{7} ") })
         })
     }
 }

@@ -1,6 +1,7 @@
 //! What may be done with servers. The only files that the rest of compute calls.
 
 mod act;
+mod adopt;
 mod attach;
 mod console;
 mod create;
@@ -11,6 +12,7 @@ use cloud_types::{Fault, ServerId};
 use database::Tx;
 use service_kit::{Ctx, Target};
 
+pub use adopt::HeldServer;
 pub use create::Accepted;
 pub use read::{Detail, Patterns, ServerList};
 pub use update::{MetadataChange, Update};

@@ -17,7 +17,7 @@ pub use actions::{
 pub use listing::{Deleted, ListQuery, SORT_KEYS, TagFilter, list};
 pub use purge::purge_deleted;
 
-use super::model::{DiskConfig, HostRef, LockedBy, Payload, Power, Server, State};
+use super::model::{DiskConfig, Fixed, HostRef, LockedBy, Payload, Power, Server, State};
 
 /// The kind of object in locks, journal and notifications.
 pub const KIND: &str = "server";
@@ -245,6 +245,35 @@ pub async fn save(tx: &mut Tx, before: &Server, server: &mut Server) -> Result<(
             after: (!gone).then_some(is),
         });
     }
+    Ok(())
+}
+
+/// Every server that is not deleted, with its name and its host, by id.
+pub async fn placements(
+    tx: &mut Tx,
+) -> Result<Vec<(ServerId, String, Option<HostId>)>, DatabaseError> {
+    let rows = tx
+        .query("SELECT id, name, host_id FROM servers WHERE deleted_at IS NULL ORDER BY id", &[])
+        .await?;
+    rows.iter()
+        .map(|row| Ok((row.parse("id")?, row.text("name")?, row.opt_parse("host_id")?)))
+        .collect()
+}
+
+/// Somebody who made a server in the project.
+pub async fn user_of_project(tx: &mut Tx, project: &str) -> Result<Option<UserId>, DatabaseError> {
+    let row = tx
+        .query_opt(
+            "SELECT user_id FROM servers WHERE project_id = $1 ORDER BY created_at, id LIMIT 1",
+            &params![project],
+        )
+        .await?;
+    row.map(|row| row.parse("user_id")).transpose()
+}
+
+/// Replaces what otherwise never changes: after a restore, by what the host has.
+pub async fn set_fixed(tx: &mut Tx, id: ServerId, fixed: &Fixed) -> Result<(), DatabaseError> {
+    tx.execute("UPDATE servers SET fixed = $2 WHERE id = $1", &params![id, json(fixed)]).await?;
     Ok(())
 }
 

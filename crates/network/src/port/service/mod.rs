@@ -1,6 +1,7 @@
 //! Creating, showing, changing and deleting ports. What compute does with the ports of its servers
 //! is in [`server`].
 
+mod adopt;
 mod change;
 mod create;
 mod server;
