@@ -219,14 +219,7 @@ impl Cloud {
         let log = self.state().join("control-plane.log");
         let mut process =
             Process::start("control-plane", self.command().arg("control-plane"), &log)?;
-        let client = self.anonymous()?;
-        let begun = Instant::now();
-        while !client.get("/healthz").await.is_ok_and(|answer| answer.status == 200) {
-            if !process.runs() || begun.elapsed() > DEADLINE {
-                bail!("the control plane did not start: {}", tail(&log));
-            }
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        wait_until_healthy(&self.anonymous()?, &mut process, &log).await?;
         self.control_plane = Some(process);
         Ok(())
     }
@@ -295,6 +288,22 @@ impl Cloud {
     }
 }
 
+/// Waits until a control plane answers that it serves.
+pub(crate) async fn wait_until_healthy(
+    client: &Client,
+    process: &mut Process,
+    log: &Path,
+) -> Result<()> {
+    let begun = Instant::now();
+    while !client.get("/healthz").await.is_ok_and(|answer| answer.status == 200) {
+        if !process.runs() || begun.elapsed() > DEADLINE {
+            bail!("the control plane did not start: {}", tail(log));
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    Ok(())
+}
+
 /// The end of a log, for a failure's message.
 fn tail(path: &Path) -> String {
     let text = std::fs::read_to_string(path).unwrap_or_default();
@@ -302,7 +311,7 @@ fn tail(path: &Path) -> String {
     lines.into_iter().rev().collect::<Vec<_>>().join("\n")
 }
 
-fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 

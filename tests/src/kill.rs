@@ -5,6 +5,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+/// What happens to a process at a point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    /// SIGKILL.
+    Dies,
+    /// SIGSTOP; it goes on at that point when it gets SIGCONT.
+    Stops,
+}
+
 /// The directory through which a process and its test speak of kill points.
 pub struct KillPoints(PathBuf);
 
@@ -47,13 +56,28 @@ impl KillPoints {
     /// # Errors
     /// When the file cannot be written.
     pub fn arm(&self, point: &str, nth: usize) -> Result<()> {
+        self.arm_for(point, nth, At::Dies)
+    }
+
+    /// The same, for what happens there.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn arm_for(&self, point: &str, nth: usize, at: At) -> Result<()> {
         let _ = std::fs::remove_file(self.0.join("died"));
         let new = self.0.join("new");
-        std::fs::write(&new, format!("{point}:{nth}"))?;
+        let stop = if at == At::Stops { ":stop" } else { "" };
+        std::fs::write(&new, format!("{point}:{nth}{stop}"))?;
         Ok(std::fs::rename(new, self.0.join("at"))?)
     }
 
-    /// Whether the process has died where it should.
+    /// Which process met its point, if one did.
+    pub fn victim(&self) -> Option<u32> {
+        let text = std::fs::read_to_string(self.0.join("victim")).ok()?;
+        self.died().then(|| text.trim().parse().ok()).flatten()
+    }
+
+    /// Whether the process has died, or stopped, where it should.
     pub fn died(&self) -> bool {
         self.0.join("died").exists()
     }

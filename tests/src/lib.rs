@@ -6,10 +6,12 @@ mod cloud;
 mod hosts;
 mod kill;
 pub mod recorded;
+mod replica;
 mod until;
 
 pub use client::{Answer, Client};
 pub use cloud::{Cloud, Database, Process, Setup};
 pub use hosts::Hosts;
-pub use kill::KillPoints;
+pub use kill::{At, KillPoints};
+pub use replica::Replica;
 pub use until::{DEADLINE, until, until_some};

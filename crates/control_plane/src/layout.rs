@@ -30,6 +30,8 @@ macro_rules! paths {
 paths! {
     /// The configuration.
     config => "etc/meridian.toml";
+    /// Which replica of the control plane this is.
+    replica_id => "etc/replica-id";
     /// What OpenStack clients read.
     clouds => "etc/clouds.yaml";
     /// Shell variables for the administrator.

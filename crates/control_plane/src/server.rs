@@ -13,15 +13,17 @@ use service_kit::{App, Kit, KitConfig, Policy, ServeConfig};
 use storage::Images;
 use storage::image::FileStore;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use workflow_engine::{Engine, EngineConfig};
 
 use crate::config::Config;
-use crate::gateway::{self, Connections, Gateway, ReportRouter};
+use crate::gateway::{self, Connections, Gateway, Relay, ReportRouter};
 use crate::layout::Layout;
 use crate::pki::Authority;
-use crate::{housekeeping, init};
+use crate::replica::{self, Registry, Replica, View};
+use crate::{adoption, housekeeping, image_store, init};
 
 /// Every migration, in the order of the crates' arrows.
 const MIGRATIONS: &[database::MigrationSet] = &[
@@ -32,6 +34,7 @@ const MIGRATIONS: &[database::MigrationSet] = &[
     network::MIGRATIONS,
     storage::MIGRATIONS,
     compute::MIGRATIONS,
+    replica::MIGRATIONS,
 ];
 
 /// Every resource that is counted, with the limit that holds unless said otherwise.
@@ -130,6 +133,8 @@ pub struct Services {
     pub engine: Engine,
     /// Hosts connected to this process.
     pub connections: Arc<Connections>,
+    /// Asks hosts, wherever they are connected.
+    pub relay: Relay,
 }
 
 /// What the services need besides rows.
@@ -149,19 +154,23 @@ pub struct Surroundings {
 /// Puts the services together over a database that has been migrated.
 pub async fn assemble(db: &Database, with: Surroundings) -> Result<Services> {
     let tokens = Tokens::open(db, &with.keys).await?;
-    let kit = Kit::new(db.clone(), with.policy, tokens.clone(), with.kit);
+    let engine = Engine::new(db.clone(), EngineConfig::default());
+    // One name for all that this process holds.
+    let kit = KitConfig { worker: engine.owner().to_owned(), ..with.kit };
+    let kit = Kit::new(db.clone(), with.policy, tokens.clone(), kit);
     let identity = Identity::new(kit.clone(), tokens, with.identity);
     let network = Network::new(kit.clone(), Settings::default());
     let images = Images::new(kit.clone(), Arc::new(with.images));
     let connections = Arc::new(Connections::default());
+    connections.register(&kit.metrics);
+    let relay = Relay::new(db.clone(), connections.clone(), engine.owner());
     let compute = Compute::new(
         kit.clone(),
         network.clone(),
         images.clone(),
-        connections.clone(),
+        Arc::new(relay.clone()),
         Ratios::default(),
     );
-    let engine = Engine::new(db.clone(), EngineConfig::default());
     compute.register(&engine);
     let routes = vec![
         identity::routes(identity.clone()),
@@ -170,16 +179,23 @@ pub async fn assemble(db: &Database, with: Surroundings) -> Result<Services> {
         storage::image::routes(images.clone()),
     ];
     let app = App::new(kit, routes).context("putting the routes together")?;
-    Ok(Services { app, identity, network, images, compute, engine, connections })
+    Ok(Services { app, identity, network, images, compute, engine, connections, relay })
 }
 
 /// Starts everything; returns when both ports answer.
 pub async fn start(layout: &Layout, config: Config) -> Result<Running> {
     init::ensure_server_certificates(layout, &config)?;
-    let db = init::open_database(layout, &config).await?;
+    let mut db = init::open_database(layout, &config).await?;
     migrate(&db).await?;
-    let store = FileStore::open(&layout.root().join(&config.zone.images))
-        .context("opening the zone's image store")?;
+    if adoption::is_pending(&db).await? {
+        adoption::review(layout, &config, &db, &CancellationToken::new()).await?;
+        // Hosts follow another lineage from now on, and this process has the former one in mind.
+        db.close().await;
+        db = init::open_database(layout, &config).await?;
+    }
+    let images = layout.root().join(&config.zone.images);
+    image_store::check(&db, &images).await?;
+    let store = FileStore::open(&images).context("opening the zone's image store")?;
     let public_url = Some(config.api.public_url.clone());
     let with = Surroundings {
         policy: read_policy(layout)?,
@@ -188,26 +204,33 @@ pub async fn start(layout: &Layout, config: Config) -> Result<Running> {
         identity: config.identity().map_err(anyhow::Error::msg)?,
         images: store,
     };
-    let Services { app, identity, network, images, compute, engine, connections } =
+    let Services { app, identity, network, images, compute, engine, connections, relay } =
         assemble(&db, with).await?;
 
     let shutdown = CancellationToken::new();
     let tasks = TaskTracker::new();
+    let listener = TcpListener::bind(config.gateway.listen)
+        .await
+        .with_context(|| format!("listening on {} for hosts", config.gateway.listen))?;
+    let api_listener = TcpListener::bind(config.api.listen)
+        .await
+        .with_context(|| format!("listening on {} for the API", config.api.listen))?;
+    // Both ports are ours, so no other process of this replica runs.
+    let own = this_replica(layout, &config, engine.owner())?;
+    let registry = Registry::join(db.clone(), own).await;
     let gateway = Gateway {
         db: db.clone(),
         authority: Arc::new(Authority::open_or_create(&layout.pki(), "Meridian")?),
         connections: connections.clone(),
         reports: Arc::new(ReportRouter { compute: Arc::new(compute), network: Arc::new(network) }),
         images: images.clone(),
+        view: registry.view(),
         shutdown: shutdown.clone(),
     };
     let tls = gateway::tls_config(
         gateway.authority.certificate(),
         &init::server_certificate(layout, "gateway")?,
     )?;
-    let listener = TcpListener::bind(config.gateway.listen)
-        .await
-        .with_context(|| format!("listening on {} for hosts", config.gateway.listen))?;
     tasks.spawn(gateway::serve(
         listener,
         Arc::new(tls),
@@ -215,7 +238,10 @@ pub async fn start(layout: &Layout, config: Config) -> Result<Running> {
         shutdown.clone(),
     ));
     tasks.spawn(wake_hosts(db.clone(), connections, shutdown.clone()));
-    tasks.spawn(housekeeping::run(db.clone(), shutdown.clone()));
+    tasks.spawn(relay.run(shutdown.clone()));
+    tasks.spawn(housekeeping::run(db.clone(), engine.owner().to_owned(), shutdown.clone()));
+    let view = registry.view();
+    tasks.spawn(registry.run(shutdown.clone()));
     {
         let shutdown = shutdown.clone();
         tasks.spawn(async move { identity.run(shutdown).await });
@@ -229,11 +255,8 @@ pub async fn start(layout: &Layout, config: Config) -> Result<Running> {
         &layout.pki().join("api.pem"),
         &layout.pki().join("api.key"),
     )?;
-    let listener = TcpListener::bind(config.api.listen)
-        .await
-        .with_context(|| format!("listening on {} for the API", config.api.listen))?;
     if db.backend() == Backend::Sqlite {
-        // Both ports are ours, so no other process of this cloud runs on this file.
+        // No other process of this cloud runs on this file.
         let origin = Origin::system("start");
         let given_up =
             db.transact(&origin, |tx| Box::pin(service_kit::idempotency::succeed_all(tx))).await;
@@ -252,9 +275,10 @@ pub async fn start(layout: &Layout, config: Config) -> Result<Running> {
         let shutdown = shutdown.clone();
         tasks.spawn(async move { engine.run(shutdown).await });
     }
-    app.set_ready(true);
+    app.set_ready(view.borrow().in_touch);
+    tasks.spawn(follow_readiness(app.clone(), view, shutdown.clone()));
     tasks.spawn(service_kit::serve(
-        listener,
+        api_listener,
         Some(tls),
         app.clone(),
         ServeConfig::default(),
@@ -263,6 +287,34 @@ pub async fn start(layout: &Layout, config: Config) -> Result<Running> {
     tasks.close();
     tracing::info!(api = %config.api.listen, gateway = %config.gateway.listen, "ready");
     Ok(Running { shutdown, tasks, app })
+}
+
+/// How this process registers among the replicas.
+fn this_replica(layout: &Layout, config: &Config, worker: &str) -> Result<Replica> {
+    let now = crate::clock::clock().now();
+    Ok(Replica {
+        id: init::replica_id(layout)?,
+        gateway: config.gateway.url.clone(),
+        api: config.api.listen.to_string(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        worker: worker.to_owned(),
+        epoch: 0,
+        beat: 0,
+        serving: true,
+        started_at: now,
+        seen_at: now,
+    })
+}
+
+/// `/healthz` says whether a balancer should send requests here.
+async fn follow_readiness(app: App, mut view: watch::Receiver<View>, shutdown: CancellationToken) {
+    loop {
+        app.set_ready(view.borrow_and_update().in_touch);
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            changed = view.changed() => if changed.is_err() { return },
+        }
+    }
 }
 
 /// The declared rules, with the operator's `etc/policy.toml` over them where there is one.
@@ -276,13 +328,25 @@ fn read_policy(layout: &Layout) -> Result<Policy> {
     Policy::with_overrides(POLICIES, text.as_deref()).with_context(|| path.display().to_string())
 }
 
-/// Wakes the streams of hosts whose documents changed, whichever process changed them.
+/// Wakes the streams of hosts whose documents changed, whichever process changed them, and ends
+/// those of hosts that opened another, wherever.
 async fn wake_hosts(db: Database, connections: Arc<Connections>, shutdown: CancellationToken) {
     let mut changes = db.subscribe(host_documents::CHANNEL);
+    let mut sessions = db.subscribe(host_documents::hosts::SESSIONS);
     loop {
         let change = tokio::select! {
             () = shutdown.cancelled() => return,
             change = changes.recv() => change,
+            opened = sessions.recv() => {
+                // One that is missed is noticed at the stream's next sign of life.
+                if let Notification::Key(key) = opened
+                    && let Some((host, session)) = key.split_once(' ')
+                    && let (Ok(host), Ok(session)) = (host.parse(), session.parse())
+                {
+                    connections.supersede(host, session);
+                }
+                continue;
+            }
         };
         match change {
             Notification::Key(key) => {

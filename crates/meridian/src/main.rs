@@ -68,6 +68,34 @@ enum Command {
         #[command(subcommand)]
         command: IdentityCommand,
     },
+    /// Copy the database to a file while the cloud runs (SQLite).
+    Backup {
+        #[command(flatten)]
+        state: State,
+        /// The copy; must not be there yet.
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+    },
+    /// Take a restored database into use: hosts change nothing until `adopt` has compared.
+    Restore {
+        #[command(flatten)]
+        state: State,
+        /// The copy that `backup` made; none for a PostgreSQL that its own tools have restored.
+        #[arg(long, value_name = "FILE")]
+        from: Option<PathBuf>,
+    },
+    /// After a restore: show what rows and hosts do not agree on, and adopt what you confirm.
+    Adopt(commands::database::Adopt),
+    /// Manage where rows are kept.
+    Database {
+        #[command(subcommand)]
+        command: commands::database::DatabaseCommand,
+    },
+    /// Manage several control planes over one PostgreSQL.
+    Replica {
+        #[command(subcommand)]
+        command: commands::replica::ReplicaCommand,
+    },
     /// Run the roles of this machine as separate processes and keep them running.
     Supervise {
         #[command(flatten)]
@@ -204,6 +232,13 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             commands::init::run(&state.layout()?, options).await
         }
         Command::ControlPlane { state } => commands::control_plane::run(&state.layout()?).await,
+        Command::Backup { state, to } => commands::database::backup(&state.layout()?, &to),
+        Command::Restore { state, from } => {
+            commands::database::restore(&state.layout()?, from).await
+        }
+        Command::Adopt(arguments) => commands::database::adopt(arguments).await,
+        Command::Database { command } => commands::database::run(command).await,
+        Command::Replica { command } => commands::replica::run(command).await,
         Command::Supervise { state, roles, host_namespace, postgresql } => {
             commands::supervisor::supervise(
                 &state.layout()?,

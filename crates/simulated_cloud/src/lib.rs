@@ -34,8 +34,8 @@ pub use host_agent::simulated::{Change, Entry, SimulatedMachine, Standing, histo
 pub struct HostOptions {
     /// Everything of this host.
     pub directory: PathBuf,
-    /// `https://host:port` of the gateway.
-    pub control_plane: String,
+    /// `https://host:port` of each gateway; at least one.
+    pub control_planes: Vec<String>,
     /// The authority to trust on first contact: a PEM file.
     pub authority: PathBuf,
     /// For the first start; not needed once the host has its certificate.
@@ -53,11 +53,12 @@ pub struct HostOptions {
 /// # Errors
 /// When it cannot begin.
 pub async fn run(options: HostOptions, stop: CancellationToken) -> Result<()> {
-    let HostOptions { directory, control_plane, authority, token, name, size, fetch_images } =
+    let HostOptions { directory, control_planes, authority, token, name, size, fetch_images } =
         options;
     let config = HostConfig {
         state_dir: directory.clone(),
-        control_plane_url: control_plane.clone(),
+        control_plane_url: control_planes.first().cloned().unwrap_or_default(),
+        more_control_plane_urls: control_planes.iter().skip(1).cloned().collect(),
         authority,
         join: token.map(|token| JoinConfig { token, name: name.clone() }),
         underlay: Some("wire".to_owned()),
@@ -78,7 +79,7 @@ pub async fn run(options: HostOptions, stop: CancellationToken) -> Result<()> {
     };
     tracing::info!(host = %identity.host_id, %name, "a simulated machine is a host");
     let store = DocumentStore::open(&directory.join("agent.db"))?;
-    let link = Arc::new(HttpControlPlane::new(&control_plane, &identity)?);
+    let link = Arc::new(HttpControlPlane::new(&control_planes, &identity)?);
     let machine = SimulatedMachine::open(&directory)
         .with_context(|| format!("opening the machine in {}", directory.display()))?;
     let config = AgentConfig {

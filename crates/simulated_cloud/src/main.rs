@@ -22,9 +22,10 @@ struct Cli {
     /// Where the hosts' state is; one directory each.
     #[arg(long, value_name = "DIR")]
     state: PathBuf,
-    /// Where hosts connect: `https://NAME:PORT` of the control plane's gateway.
-    #[arg(long, value_name = "URL")]
-    control_plane: String,
+    /// Where hosts connect: `https://NAME:PORT` of the control plane's gateway; of several
+    /// replicas, separated by commas.
+    #[arg(long, required = true, value_name = "URL", value_delimiter = ',')]
+    control_plane: Vec<String>,
     /// The cloud's certificate authority (PEM), from `pki/ca.pem` of its state directory.
     #[arg(long)]
     authority: PathBuf,
@@ -76,7 +77,7 @@ async fn main() -> Result<()> {
         }
         let options = HostOptions {
             directory,
-            control_plane: cli.control_plane.clone(),
+            control_planes: cli.control_plane.clone(),
             authority: cli.authority.clone(),
             token,
             name,

@@ -17,6 +17,7 @@ use host_protocol::{
 use kill_points::point;
 use serde::Deserialize;
 use storage::image::Images;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::connections::Connections;
@@ -24,7 +25,9 @@ use super::images::may_read;
 use super::listener::PeerHost;
 use super::reports::ReportRouter;
 use super::stream::{self, Known};
+use crate::adoption;
 use crate::pki::{Authority, HostRequest};
+use crate::replica::View;
 
 /// Largest body of an enrolment.
 const ENROL_LIMIT_BYTES: usize = 32 * 1024;
@@ -44,6 +47,8 @@ pub struct Gateway {
     pub reports: Arc<ReportRouter>,
     /// The zone's images.
     pub images: Images,
+    /// What is known of this replica and of others.
+    pub view: watch::Receiver<View>,
     /// Ends streams.
     pub shutdown: CancellationToken,
 }
@@ -58,6 +63,71 @@ pub fn router(gateway: Gateway) -> Router {
         .route("/host/v1/images/{id}", get(image))
         .layer(DefaultBodyLimit::max(REPORT_LIMIT_BYTES))
         .with_state(gateway)
+}
+
+/// What the routes need while a restored database is under review.
+#[derive(Clone)]
+struct Review {
+    db: Database,
+    connections: Arc<Connections>,
+    shutdown: CancellationToken,
+}
+
+/// The routes while a restored database is under review: hosts are told nothing, and asked.
+pub fn review_router(
+    db: Database,
+    connections: Arc<Connections>,
+    shutdown: CancellationToken,
+) -> Router {
+    Router::new()
+        .route("/host/v1/documents", get(review_documents))
+        .route("/host/v1/answers/{id}", post(review_answer))
+        .fallback(under_review)
+        .layer(DefaultBodyLimit::max(REPORT_LIMIT_BYTES))
+        .with_state(Review { db, connections, shutdown })
+}
+
+async fn under_review() -> GatewayFault {
+    GatewayFault(Fault::unavailable(
+        "The region's database was restored and is under review. Keep what you have, and try again.",
+    ))
+}
+
+async fn review_documents(
+    State(review): State<Review>,
+    Extension(peer): Extension<PeerHost>,
+) -> GatewayResult<Response> {
+    let host = host_of(peer)?;
+    // A host that joined after the backup was made has no row: it is told nothing, like the others.
+    let known = review
+        .db
+        .read(move |tx| Box::pin(async move { Ok::<_, Fault>(hosts::get(tx, &host).await?) }))
+        .await?;
+    let connection = review.connections.open(host);
+    let lines = stream::start_review(review.db.lineage(), connection, review.shutdown.clone());
+    if known.is_some() {
+        tokio::spawn(adoption::ask(review.db.clone(), review.connections.clone(), host));
+    } else {
+        tracing::warn!(%host, "a host connects that the backup does not know");
+    }
+    let body = Body::from_stream(futures::stream::unfold(lines, |mut lines| async move {
+        lines.recv().await.map(|line| (line, lines))
+    }));
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
+}
+
+async fn review_answer(
+    State(review): State<Review>,
+    Extension(peer): Extension<PeerHost>,
+    Path(id): Path<String>,
+    Json(answer): Json<HostAnswer>,
+) -> GatewayResult<StatusCode> {
+    let host = host_of(peer)?;
+    if review.connections.answer(host, &id, answer) {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(Fault::not_found("No question of that id waits for this host's answer.").into())
+    }
 }
 
 struct GatewayFault(Fault);
@@ -135,16 +205,29 @@ async fn documents(
     Query(query): Query<DocumentsQuery>,
 ) -> GatewayResult<Response> {
     let host = host_of(peer)?;
+    if !gateway.view.borrow().in_touch {
+        return Err(Fault::unavailable(
+            "This replica of the control plane is out of touch with the database. Go to another.",
+        )
+        .into());
+    }
     // Registered before the first read, so that nothing written in between goes unnoticed.
     let connection = gateway.connections.open(host);
     let origin = Origin::system("host-connect");
-    gateway
+    let session = gateway
         .db
         .transact(&origin, move |tx| Box::pin(async move { hosts::connected(tx, &host).await }))
         .await?;
+    connection.begin_session(session);
     let known = Known { lineage: query.lineage, position: query.position };
-    let lines =
-        stream::start(gateway.db.clone(), connection, host, known, gateway.shutdown.clone());
+    let lines = stream::start(
+        gateway.db.clone(),
+        connection,
+        (host, session),
+        known,
+        gateway.view.clone(),
+        gateway.shutdown.clone(),
+    );
     let body = Body::from_stream(futures::stream::unfold(lines, |mut lines| async move {
         lines.recv().await.map(|line| (line, lines))
     }));
@@ -170,6 +253,7 @@ async fn report(
         )
         .into());
     }
+    let session = body.session;
     let mut results = Vec::with_capacity(body.reports.len());
     for report in body.reports {
         let report = Arc::new(report);
@@ -181,6 +265,7 @@ async fn report(
             .transact(&origin, move |tx| {
                 let (report, sink) = (report.clone(), sink.clone());
                 Box::pin(async move {
+                    hosts::check_session(tx, &host, session).await?;
                     let result = reports::apply(tx, &host, &report, &*sink).await?;
                     point(format_args!("region.report.{kind}.{state}.applied"));
                     Ok(result)

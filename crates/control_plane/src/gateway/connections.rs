@@ -1,4 +1,6 @@
-//! The hosts that are connected to this process, and the questions under way to them.
+//! The hosts that are connected to this process, and the questions under way to them. A host may
+//! have several streams here, when one broke off without a word; the one of the newest session
+//! counts, also where that is another process's.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,13 +8,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cloud_types::{Fault, HostId};
-use compute::HostQueries;
-use futures::future::BoxFuture;
 use host_protocol::{Frame, HostAnswer, HostQuery};
+use prometheus_client::metrics::gauge::Gauge;
+use service_kit::Metrics;
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 /// How long a host has to answer a question. A user waits for it, so it is short.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+pub const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 /// Questions that may wait in one host's connection.
 const QUERY_BACKLOG: usize = 64;
 
@@ -25,6 +28,19 @@ pub struct Connection {
     pub documents: Arc<Notify>,
     /// Questions to pass on.
     pub queries: mpsc::Receiver<Frame>,
+    /// The host opened a later stream.
+    pub superseded: CancellationToken,
+}
+
+impl Connection {
+    /// The stream has this session from now on.
+    pub fn begin_session(&self, session: u64) {
+        let mut open = lock(&self.connections.open);
+        let own = open.get_mut(&self.host).into_iter().flatten();
+        for entry in own.filter(|entry| entry.number == self.number) {
+            entry.session = session;
+        }
+    }
 }
 
 impl Drop for Connection {
@@ -35,6 +51,9 @@ impl Drop for Connection {
 
 struct Open {
     number: u64,
+    /// 0 until it is known.
+    session: u64,
+    superseded: CancellationToken,
     documents: Arc<Notify>,
     queries: mpsc::Sender<Frame>,
 }
@@ -49,6 +68,8 @@ struct Waiting {
 pub struct Connections {
     next: AtomicU64,
     open: Mutex<HashMap<HostId, Vec<Open>>>,
+    /// How many hosts have a stream here, for the metrics page.
+    connected: Gauge,
     waiting: Mutex<HashMap<String, Waiting>>,
 }
 
@@ -63,12 +84,32 @@ impl Connections {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let documents = Arc::new(Notify::new());
         let (sender, queries) = mpsc::channel(QUERY_BACKLOG);
-        lock(&self.open).entry(host).or_default().push(Open {
+        let superseded = CancellationToken::new();
+        let mut open = lock(&self.open);
+        open.entry(host).or_default().push(Open {
             number,
+            session: 0,
+            superseded: superseded.clone(),
             documents: documents.clone(),
             queries: sender,
         });
-        Connection { number, host, connections: self.clone(), documents, queries }
+        self.count(&open);
+        drop(open);
+        Connection { number, host, connections: self.clone(), documents, queries, superseded }
+    }
+
+    /// Ends the streams that a host has given up: those before this session.
+    pub fn supersede(&self, host: HostId, session: u64) {
+        if let Some(list) = lock(&self.open).get(&host) {
+            for entry in list.iter().filter(|entry| entry.session != 0 && entry.session < session) {
+                entry.superseded.cancel();
+            }
+        }
+    }
+
+    /// Whether the host has a stream here.
+    pub fn has(&self, host: HostId) -> bool {
+        lock(&self.open).contains_key(&host)
     }
 
     fn remove(&self, host: HostId, number: u64) {
@@ -79,6 +120,19 @@ impl Connections {
                 open.remove(&host);
             }
         }
+        self.count(&open);
+    }
+
+    fn count(&self, open: &HashMap<HostId, Vec<Open>>) {
+        self.connected.set(i64::try_from(open.len()).unwrap_or(i64::MAX));
+    }
+
+    /// Puts the number of connected hosts on the metrics page.
+    pub fn register(&self, metrics: &Metrics) {
+        metrics.register(|registry| {
+            let help = "Hosts with an open stream to this process";
+            registry.register("hosts_connected", help, self.connected.clone());
+        });
     }
 
     /// Wakes the streams of one host.
@@ -112,31 +166,42 @@ impl Connections {
         waiting.remove(id).is_some_and(|entry| entry.answer.send(answer).is_ok())
     }
 
-    async fn ask_now(&self, host: HostId, query: HostQuery) -> Result<HostAnswer, Fault> {
-        let unreachable = || {
-            Fault::unavailable(
-                "The host that runs this server is not connected to the control plane now; the server itself is not affected. Try again in a few seconds.",
-            )
-        };
+    /// Asks a host that has a stream here.
+    ///
+    /// # Errors
+    /// 503 when it has none, 504 when it does not answer in time.
+    pub async fn ask_now(&self, host: HostId, query: HostQuery) -> Result<HostAnswer, Fault> {
         let newest = lock(&self.open)
             .get(&host)
             .and_then(|list| list.last())
             .map(|entry| entry.queries.clone())
-            .ok_or_else(unreachable)?;
+            .ok_or_else(not_connected)?;
         let id = uuid::Uuid::new_v4().simple().to_string();
         let (sender, receiver) = oneshot::channel();
         lock(&self.waiting).insert(id.clone(), Waiting { host, answer: sender });
         let _forget = Forget { connections: self, id: &id };
-        newest.try_send(Frame::Query { id: id.clone(), query }).map_err(|_| unreachable())?;
+        newest.try_send(Frame::Query { id: id.clone(), query }).map_err(|_| not_connected())?;
         match tokio::time::timeout(ANSWER_DEADLINE, receiver).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(_)) => Err(unreachable()),
-            Err(_) => Err(Fault::timeout(format!(
-                "The host did not answer within {} seconds. Try again.",
-                ANSWER_DEADLINE.as_secs()
-            ))),
+            Ok(Err(_)) => Err(not_connected()),
+            Err(_) => Err(no_answer()),
         }
     }
+}
+
+/// The host cannot be asked.
+pub fn not_connected() -> Fault {
+    Fault::unavailable(
+        "The host that runs this server is not connected to the control plane now; the server itself is not affected. Try again in a few seconds.",
+    )
+}
+
+/// The host was asked, and says nothing.
+pub fn no_answer() -> Fault {
+    Fault::timeout(format!(
+        "The host did not answer within {} seconds. Try again.",
+        ANSWER_DEADLINE.as_secs()
+    ))
 }
 
 /// Takes a question out again however the wait for it ends, a dropped request included.
@@ -148,12 +213,6 @@ struct Forget<'a> {
 impl Drop for Forget<'_> {
     fn drop(&mut self) {
         lock(&self.connections.waiting).remove(self.id);
-    }
-}
-
-impl HostQueries for Connections {
-    fn ask(&self, host: &HostId, query: HostQuery) -> BoxFuture<'_, Result<HostAnswer, Fault>> {
-        Box::pin(self.ask_now(*host, query))
     }
 }
 
@@ -172,7 +231,7 @@ mod tests {
         let mut stream = connections.open(asked);
         let asking = {
             let connections = connections.clone();
-            tokio::spawn(async move { connections.ask(&asked, console()).await })
+            tokio::spawn(async move { connections.ask_now(asked, console()).await })
         };
         let Some(Frame::Query { id, .. }) = stream.queries.recv().await else {
             panic!("the question did not arrive");
@@ -190,6 +249,21 @@ mod tests {
         let host = HostId::random();
         drop(connections.open(host));
         assert_eq!(connections.connected(), 0);
-        assert_eq!(connections.ask(&host, console()).await.unwrap_err().status(), 503);
+        assert_eq!(connections.ask_now(host, console()).await.unwrap_err().status(), 503);
+    }
+
+    #[tokio::test]
+    async fn a_later_stream_ends_those_before_it_and_no_other() {
+        let connections = Arc::new(Connections::default());
+        let host = HostId::random();
+        let (first, second, other) =
+            (connections.open(host), connections.open(host), connections.open(HostId::random()));
+        for (stream, session) in [(&first, 1), (&second, 2), (&other, 1)] {
+            stream.begin_session(session);
+        }
+        let unborn = connections.open(host);
+        connections.supersede(host, 2);
+        let ended = [&first, &second, &other, &unborn].map(|s| s.superseded.is_cancelled());
+        assert_eq!(ended, [true, false, false, false]);
     }
 }

@@ -10,17 +10,20 @@
 //!                └─── POST reports, POST answers, GET images
 //! ```
 //!
-//! A host may open its stream again at any time; the newest one gets the questions, and the older
-//! one ends at its next failed write.
+//! A host may open its stream again at any time, here or at another replica. Each stream has a
+//! session, counted in the database: the newest gets the questions, reports that come through an
+//! older one are refused, and whoever serves an older one ends it.
 
 mod api;
 mod connections;
 mod images;
 mod listener;
+mod relay;
 mod reports;
 mod stream;
 
-pub use api::{Gateway, router};
+pub use api::{Gateway, review_router, router};
 pub use connections::Connections;
 pub use listener::{PeerHost, serve, tls_config};
+pub use relay::Relay;
 pub use reports::ReportRouter;

@@ -2,21 +2,25 @@
 //! database, first users and the files that clients read. Each part is made only when it is not
 //! there, so running it again after a failure, or for no reason, is safe and keeps every secret.
 
+mod bundle;
 mod clouds;
+mod database;
 
 use std::net::SocketAddr;
 use std::path::Path;
 
+use ::database::{Database, DatabaseConfig, Origin};
 use anyhow::{Context, Result, bail};
-use database::{Database, DatabaseConfig, Origin};
 use host_documents::hosts;
 use identity::{LoginLimits, SecurityCompliance};
 use rand::Rng;
 
+pub use self::database::{abandon_move, backup, move_to_postgres, restore};
 use crate::config::{Api, Config, DatabaseSection, Gateway, Instance, PasswordHashing, Zone};
 use crate::layout::Layout;
 use crate::pki::{self, Authority, KeyPairPem};
 use crate::server;
+pub use bundle::{ReplicaOptions, join_replica, write_bundle};
 use clouds::Account;
 
 /// Length of generated passwords; 62^24 is over 140 bits.
@@ -54,13 +58,7 @@ pub async fn init(layout: &Layout, options: &Options) -> Result<Config> {
 }
 
 fn configuration(options: &Options) -> Config {
-    let url = |address: SocketAddr| {
-        let name = options.public_name.clone().unwrap_or_else(|| match address.ip() {
-            std::net::IpAddr::V6(ip) => format!("[{ip}]"),
-            std::net::IpAddr::V4(ip) => ip.to_string(),
-        });
-        format!("https://{name}:{}", address.port())
-    };
+    let url = |address| url_of(address, options.public_name.as_deref());
     Config {
         region: "region-1".into(),
         api: Api { listen: options.listen, public_url: url(options.listen) },
@@ -72,6 +70,18 @@ fn configuration(options: &Options) -> Config {
         login_limits: LoginLimits::default(),
         security_compliance: SecurityCompliance::default(),
     }
+}
+
+/// How something that listens on `address` is reached, under a name where it has one.
+fn url_of(address: SocketAddr, name: Option<&str>) -> String {
+    let name = name.map_or_else(
+        || match address.ip() {
+            std::net::IpAddr::V6(ip) => format!("[{ip}]"),
+            std::net::IpAddr::V4(ip) => ip.to_string(),
+        },
+        str::to_owned,
+    );
+    format!("https://{name}:{}", address.port())
 }
 
 /// The certificate and key of the public API and of the gateway, made or renewed when needed.
@@ -98,6 +108,19 @@ pub fn ensure_server_certificates(layout: &Layout, config: &Config) -> Result<()
         pki::write_public(&certificate, &made.certificate)?;
     }
     Ok(())
+}
+
+/// Which replica of the control plane this state directory is; made at its first start.
+pub fn replica_id(layout: &Layout) -> Result<String> {
+    let path = layout.replica_id();
+    if let Ok(text) = std::fs::read_to_string(&path)
+        && !text.trim().is_empty()
+    {
+        return Ok(text.trim().to_owned());
+    }
+    let id = uuid::Uuid::new_v4().to_string();
+    pki::write_public(&path, &format!("{id}\n"))?;
+    Ok(id)
 }
 
 /// Reads a server's certificate and key.

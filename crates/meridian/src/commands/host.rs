@@ -17,9 +17,10 @@ pub struct Join {
     /// State directory of the host.
     #[arg(long, env = "MERIDIAN_STATE", value_name = "DIR")]
     pub state: PathBuf,
-    /// Where hosts connect: `https://NAME:PORT` of the control plane's gateway.
-    #[arg(long)]
-    pub url: String,
+    /// Where hosts connect: `https://NAME:PORT` of the control plane's gateway; of several
+    /// replicas, separated by commas.
+    #[arg(long, required = true, value_delimiter = ',')]
+    pub url: Vec<String>,
     /// The cloud's certificate authority (PEM), from `pki/ca.pem` of its state directory.
     #[arg(long)]
     pub authority: PathBuf,
@@ -62,7 +63,8 @@ pub fn join(join: Join) -> Result<()> {
     };
     let config = HostConfig {
         state_dir: layout.host(),
-        control_plane_url: join.url,
+        control_plane_url: join.url.first().cloned().unwrap_or_default(),
+        more_control_plane_urls: join.url.iter().skip(1).cloned().collect(),
         authority: std::path::absolute(&join.authority)?,
         join: Some(JoinConfig { token: join.token, name: join.name }),
         underlay: join.underlay,

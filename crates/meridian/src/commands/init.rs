@@ -46,7 +46,7 @@ pub async fn run(layout: &Layout, options: Options) -> Result<()> {
         let token = init::join_token(layout, None, "cluster-1", "l2-1").await?;
         host::join(host::Join {
             state: layout.root().to_owned(),
-            url: config.gateway.url.clone(),
+            url: vec![config.gateway.url.clone()],
             authority: layout.authority(),
             token,
             name: machine_name(),

@@ -1,8 +1,10 @@
 //! What each command of the binary does.
 
 pub mod control_plane;
+pub mod database;
 pub mod host;
 pub mod import;
 pub mod init;
 pub mod recover;
+pub mod replica;
 pub mod supervisor;

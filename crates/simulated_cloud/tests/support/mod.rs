@@ -3,6 +3,8 @@
 // Each test binary uses a part of it.
 #![allow(dead_code)]
 
+pub mod proxy;
+pub mod region;
 pub mod strikes;
 
 use anyhow::{Context, Result, bail};
