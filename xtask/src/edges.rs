@@ -60,9 +60,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "host_agent",
         &["cloud_types", "host_protocol", "flow_compiler", "kill_points", "openflow", "ovsdb"],
     ),
+    ("auditor", &["cloud_types", "database", "service_kit"]),
     (
         "control_plane",
         &[
+            "auditor",
             "cloud_types",
             "database",
             "workflow_engine",

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use auditor::Auditor;
 use cloud_types::HostId;
 use compute::{Compute, Ratios};
 use database::{Backend, Database, DatabaseError, Notification, Origin};
@@ -35,6 +36,7 @@ const MIGRATIONS: &[database::MigrationSet] = &[
     storage::MIGRATIONS,
     compute::MIGRATIONS,
     replica::MIGRATIONS,
+    auditor::MIGRATIONS,
 ];
 
 /// Every resource that is counted, with the limit that holds unless said otherwise.
@@ -43,7 +45,7 @@ const QUOTAS: [&[service_kit::quota::QuotaDefault]; 3] =
 
 /// Every rule that a route or a service asks about.
 pub const POLICIES: &[&[service_kit::PolicyRule]] =
-    &[identity::POLICY, network::POLICY, storage::image::POLICY, compute::POLICY];
+    &[identity::POLICY, network::POLICY, storage::image::POLICY, compute::POLICY, auditor::POLICY];
 
 /// Brings the schema up to this release and makes the counted resources known.
 pub async fn migrate(db: &Database) -> Result<()> {
@@ -135,6 +137,8 @@ pub struct Services {
     pub connections: Arc<Connections>,
     /// Asks hosts, wherever they are connected.
     pub relay: Relay,
+    /// Looks whether all that is written agrees.
+    pub auditor: Auditor,
 }
 
 /// What the services need besides rows.
@@ -172,14 +176,21 @@ pub async fn assemble(db: &Database, with: Surroundings) -> Result<Services> {
         Ratios::default(),
     );
     compute.register(&engine);
+    let auditor = Auditor::new(kit.clone(), promised(Ratios::default()));
     let routes = vec![
+        auditor::routes(auditor.clone()),
         identity::routes(identity.clone()),
         compute.routes(),
         network.routes(),
         storage::image::routes(images.clone()),
     ];
     let app = App::new(kit, routes).context("putting the routes together")?;
-    Ok(Services { app, identity, network, images, compute, engine, connections, relay })
+    Ok(Services { app, identity, network, images, compute, engine, connections, relay, auditor })
+}
+
+/// How much of what they have hosts may promise, in percent: processors, memory, disk.
+pub fn promised(ratios: Ratios) -> [u64; 3] {
+    [ratios.vcpu_percent, ratios.memory_percent, ratios.disk_percent]
 }
 
 /// Starts everything; returns when both ports answer.
@@ -204,7 +215,7 @@ pub async fn start(layout: &Layout, config: Config) -> Result<Running> {
         identity: config.identity().map_err(anyhow::Error::msg)?,
         images: store,
     };
-    let Services { app, identity, network, images, compute, engine, connections, relay } =
+    let Services { app, identity, network, images, compute, engine, connections, relay, auditor } =
         assemble(&db, with).await?;
 
     let shutdown = CancellationToken::new();
@@ -249,6 +260,10 @@ pub async fn start(layout: &Layout, config: Config) -> Result<Running> {
     {
         let shutdown = shutdown.clone();
         tasks.spawn(async move { images.run(shutdown).await });
+    }
+    {
+        let (holder, shutdown) = (engine.owner().to_owned(), shutdown.clone());
+        tasks.spawn(async move { auditor.run(&holder, shutdown).await });
     }
 
     let tls = service_kit::tls::server_config(

@@ -127,6 +127,15 @@ enum Command {
         #[arg(long)]
         leave_guests: bool,
     },
+    /// Look whether all that the cloud has written agrees, and print what does not. Ends with 1
+    /// when something is wrong.
+    Audit {
+        #[command(flatten)]
+        state: State,
+        /// Put right what rows alone prove to be wrong.
+        #[arg(long)]
+        repair: bool,
+    },
     /// Find out, with a probe guest, whether KVM runs guests here.
     ProbeKvm {
         /// The QEMU binary.
@@ -252,6 +261,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Down { state, leave_guests } => {
             commands::supervisor::down(&state.layout()?, leave_guests).await
         }
+        Command::Audit { state, repair } => commands::audit::audit(&state.layout()?, repair).await,
         Command::ProbeKvm { qemu } => commands::host::probe_kvm(&qemu).await,
         Command::Identity { command } => match command {
             IdentityCommand::Recover { state } => commands::recover::run(&state.layout()?).await,

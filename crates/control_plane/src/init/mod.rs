@@ -226,6 +226,30 @@ pub async fn join_token(
     Ok(token)
 }
 
+/// Audits the cloud's database now, beside whatever runs on it, and returns what is wrong, worst
+/// first. With `repair`, what is proven wrong is put right.
+///
+/// # Errors
+/// When there is no cloud in the directory; the database's.
+pub async fn audit(layout: &Layout, repair: bool) -> Result<Vec<(auditor::Finding, bool)>> {
+    let config = Config::read(&layout.config())?;
+    let db = open_database(layout, &config).await?;
+    let percent = server::promised(compute::Ratios::default());
+    let options =
+        auditor::Options { percent, journal_after: 0, journal_page: auditor::JOURNAL_PAGE, repair };
+    let auditor::Audit { findings, repaired, .. } =
+        auditor::audit(&db, &options).await.context("auditing")?;
+    db.close().await;
+    let repaired = |place: usize| repaired.contains(&place);
+    let mut told: Vec<_> = findings
+        .into_iter()
+        .enumerate()
+        .map(|(place, finding)| (finding, repaired(place)))
+        .collect();
+    told.sort_by(|(a, _), (b, _)| (a.kind, &a.object).cmp(&(b.kind, &b.object)));
+    Ok(told)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

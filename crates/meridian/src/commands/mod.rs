@@ -1,5 +1,6 @@
 //! What each command of the binary does.
 
+pub mod audit;
 pub mod control_plane;
 pub mod database;
 pub mod host;

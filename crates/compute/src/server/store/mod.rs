@@ -235,7 +235,8 @@ pub async fn save(tx: &mut Tx, before: &Server, server: &mut Server) -> Result<(
     server.generation += 1;
     let gone = server.deleted_at.is_some() && before.deleted_at.is_none();
     let (was, is) = (before.journal_view(), server.journal_view());
-    if gone || was != is {
+    // With its deletion a server's story ends, though its row may still be tidied.
+    if gone || (server.deleted_at.is_none() && was != is) {
         tx.journal(JournalEntry {
             kind: KIND,
             id: server.id.to_string(),
