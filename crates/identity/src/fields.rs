@@ -100,6 +100,17 @@ impl Fields {
         }
     }
 
+    /// A whole number.
+    pub fn integer(&mut self, name: &str) -> Result<Option<i64>, Fault> {
+        match self.map.remove(name) {
+            None => Ok(None),
+            Some(value) => match value.as_i64() {
+                Some(number) => Ok(Some(number)),
+                None => Err(wrong(name, &value, "an integer")),
+            },
+        }
+    }
+
     /// An identifier.
     pub fn id<T: std::str::FromStr>(&mut self, name: &str) -> Result<Patch<T>, Fault> {
         match self.text(name, 64)? {

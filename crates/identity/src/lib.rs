@@ -6,6 +6,12 @@
 //! | `user`, `group`, `project`, `domain`, `role` | what they are called, and their routes |
 //! | `assignment` | who has which role where |
 //! | `catalog` | regions, services, endpoints |
+//! | `endpoint_filter` | which endpoints the tokens of a project show |
+//! | `policy` | policies kept for services outside, and which endpoint follows which |
+//! | `limit` | registered limits, and those of projects and domains |
+//! | `oauth1` | programs that act for people |
+//! | `domain_config` | what a domain sets differently |
+//! | `rules` | who may do what |
 //! | `password` | hashing within limits |
 //! | `compliance`, `throttle` | what is asked of passwords and accounts; how often they may be guessed |
 //! | `bootstrap` | the first administrator, roles and catalogue; a way back in |
@@ -20,15 +26,23 @@ mod catalog;
 mod compliance;
 mod discovery;
 mod domain;
+mod domain_config;
+mod endpoint_filter;
 mod fields;
 mod filter;
 mod group;
 pub mod import;
+mod limit;
 mod migrations;
+mod oauth1;
+mod options;
 mod password;
+mod policy;
 mod project;
 mod role;
 mod rules;
+pub mod standing;
+mod target;
 mod throttle;
 pub mod token;
 mod user;
@@ -47,6 +61,7 @@ pub use bootstrap::{
     Recovered, bootstrap, recover, well_known_role,
 };
 pub use compliance::{ComplianceRules, SecurityCompliance};
+pub use limit::model::EnforcementModel;
 pub use migrations::MIGRATIONS;
 pub use password::{HashParams, PasswordPool};
 pub use rules::POLICY;
@@ -70,6 +85,10 @@ pub struct IdentityConfig {
     pub login_limits: LoginLimits,
     /// What is asked of passwords and accounts.
     pub compliance: ComplianceRules,
+    /// How many levels of projects may be below a domain.
+    pub max_project_tree_depth: usize,
+    /// How limits add up over a tree of projects.
+    pub limit_model: EnforcementModel,
 }
 
 impl Default for IdentityConfig {
@@ -83,6 +102,8 @@ impl Default for IdentityConfig {
             hashing_queue: 128,
             login_limits: LoginLimits::default(),
             compliance: ComplianceRules::default(),
+            max_project_tree_depth: 5,
+            limit_model: EnforcementModel::Flat,
         }
     }
 }
@@ -140,6 +161,7 @@ impl Identity {
                     .transact(&Origin::system("identity-sweeper"), |tx| {
                         Box::pin(async move {
                             token::store::sweep_revocations(tx).await?;
+                            oauth1::store::sweep(tx).await?;
                             service_kit::idempotency::expire(tx).await
                         })
                     })
@@ -201,6 +223,11 @@ pub fn routes(identity: Identity) -> Routes {
         .merge(role::api::routes())
         .merge(assignment::api::routes())
         .merge(catalog::api::routes())
+        .merge(endpoint_filter::api::routes())
+        .merge(policy::api::routes())
+        .merge(limit::api::routes())
+        .merge(domain_config::api::routes())
+        .merge(oauth1::api::routes())
         .with_state(identity)
 }
 

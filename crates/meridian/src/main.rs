@@ -127,6 +127,11 @@ enum Command {
         #[arg(long)]
         leave_guests: bool,
     },
+    /// Ask about the rules that decide who may do what.
+    Policy {
+        #[command(subcommand)]
+        command: PolicyCommand,
+    },
     /// Find out, with a probe guest, whether KVM runs guests here.
     ProbeKvm {
         /// The QEMU binary.
@@ -144,6 +149,12 @@ enum IdentityCommand {
     },
     /// Take over the people of a Keystone: domains, projects, users, groups, roles, assignments.
     Import(Box<commands::import::Import>),
+}
+
+#[derive(Subcommand)]
+enum PolicyCommand {
+    /// Say whether somebody may do something, and why.
+    Explain(commands::policy::Explain),
 }
 
 #[derive(Subcommand)]
@@ -251,6 +262,9 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Status { state, json } => commands::supervisor::status(&state.layout()?, json),
         Command::Down { state, leave_guests } => {
             commands::supervisor::down(&state.layout()?, leave_guests).await
+        }
+        Command::Policy { command: PolicyCommand::Explain(asked) } => {
+            commands::policy::explain(asked).await
         }
         Command::ProbeKvm { qemu } => commands::host::probe_kvm(&qemu).await,
         Command::Identity { command } => match command {

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod base;
+mod resources;
 
 use database::{Migration, MigrationSet};
 
@@ -12,5 +13,6 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
         Migration { number: 1, name: "identity", sql: base::IDENTITY },
         Migration { number: 2, name: "serials", sql: base::SERIALS },
         Migration { number: 3, name: "accounts", sql: accounts::ACCOUNTS },
+        Migration { number: 4, name: "resources", sql: resources::RESOURCES },
     ],
 };

@@ -7,6 +7,7 @@ mod import;
 mod login;
 mod objects;
 mod recovery;
+mod resources;
 mod secrets;
 
 use std::time::Duration;

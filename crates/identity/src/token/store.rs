@@ -78,8 +78,12 @@ pub(crate) async fn sweep_revocations(tx: &mut Tx) -> Result<u64, DatabaseError>
 
 pub(crate) async fn role_directory(tx: &mut Tx) -> Result<RoleDirectory, DatabaseError> {
     let mut directory = RoleDirectory::default();
-    for row in tx.query("SELECT id, name FROM identity_roles", &[]).await? {
-        directory.names.insert(row.parse("id")?, row.text("name")?);
+    for row in tx.query("SELECT id, name, domain_id FROM identity_roles", &[]).await? {
+        if row.text("domain_id")?.is_empty() {
+            directory.names.insert(row.parse("id")?, row.text("name")?);
+        } else {
+            directory.of_domains.insert(row.parse("id")?);
+        }
     }
     let rows =
         tx.query("SELECT prior_role_id, implied_role_id FROM identity_implied_roles", &[]).await?;

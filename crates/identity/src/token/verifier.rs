@@ -92,11 +92,13 @@ impl Tokens {
                 }
                 Err(error) => tracing::warn!(%error, "revocations could not be read"),
             }
-            // A revocation is applied by its id; all else is read again.
+            // A revocation is applied by its id; all else is read again. However many there are,
+            // the next full reading is not put off by them.
+            let again = tokio::time::Instant::now() + RELOAD_EVERY;
             loop {
                 tokio::select! {
                     () = shutdown.cancelled() => return,
-                    () = tokio::time::sleep(RELOAD_EVERY) => break,
+                    () = tokio::time::sleep_until(again) => break,
                     _ = roles.recv() => break,
                     news = revocations.recv() => match news {
                         Notification::Key(id) if self.load_one(&id).await.is_ok() => {}

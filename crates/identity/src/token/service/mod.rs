@@ -172,7 +172,7 @@ impl Identity {
         roles: &[RoleId],
     ) -> Result<TokenView, Fault> {
         let mut directory = self.tokens.roles();
-        if roles.iter().any(|role| !directory.names.contains_key(role)) {
+        if roles.iter().any(|role| !directory.knows(role)) {
             self.tokens.reload().await?;
             directory = self.tokens.roles();
         }
@@ -228,7 +228,8 @@ impl Identity {
                     _ => fault,
                 }
             })?;
-        ctx.authorise(rule, &Target::user(&claims.user.id))?;
+        let target = Target::user(&claims.user.id);
+        ctx.authorise(rule, &target.with("token.user_id", claims.user.id.as_str()))?;
         Ok(claims)
     }
 }
