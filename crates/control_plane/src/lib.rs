@@ -9,6 +9,7 @@ pub mod gateway;
 pub mod housekeeping;
 mod image_store;
 pub mod init;
+pub mod keys;
 pub mod layout;
 pub mod operator;
 pub mod pki;

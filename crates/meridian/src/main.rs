@@ -96,6 +96,11 @@ enum Command {
         #[command(subcommand)]
         command: commands::replica::ReplicaCommand,
     },
+    /// Rotate the keys that sign tokens and seal credentials.
+    Keys {
+        #[command(subcommand)]
+        command: commands::keys::Keys,
+    },
     /// Run the roles of this machine as separate processes and keep them running.
     Supervise {
         #[command(flatten)]
@@ -266,6 +271,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Policy { command: PolicyCommand::Explain(asked) } => {
             commands::policy::explain(asked).await
         }
+        Command::Keys { command } => commands::keys::run(command).await,
         Command::ProbeKvm { qemu } => commands::host::probe_kvm(&qemu).await,
         Command::Identity { command } => match command {
             IdentityCommand::Recover { state } => commands::recover::run(&state.layout()?).await,

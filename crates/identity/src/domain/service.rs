@@ -201,7 +201,7 @@ impl Identity {
                 let mut revocations = vec![revoke(tx, kind, id.as_str(), "", GONE).await?];
                 for member in user::store::any_in_domain(tx, &id).await? {
                     if let Some(found) = user::store::get(tx, &member).await? {
-                        revocations.push(user::service::remove(tx, &found).await?);
+                        revocations.extend(user::service::remove(tx, &found).await?);
                     }
                 }
                 for group in group::store::in_domain(tx, &id).await? {

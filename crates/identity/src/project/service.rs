@@ -11,7 +11,9 @@ use crate::domain::service::DomainChange;
 use crate::fields::merge_extra;
 use crate::token::service::{GONE, revoke};
 use crate::token::{Revocation, RevocationKind};
-use crate::{Identity, domain, limit, options, target, user, wire};
+use crate::{
+    Identity, application_credential, credential, domain, limit, options, target, trust, user, wire,
+};
 
 /// A new project, or what changes of one.
 #[derive(Clone)]
@@ -69,6 +71,9 @@ fn taken(project: &Project) -> Fault {
 /// Deletes a project with what names it, and ends the tokens scoped to it.
 pub(crate) async fn remove(tx: &mut Tx, project: &Project) -> Result<Vec<Revocation>, Fault> {
     options::check_delete("project", project.id.as_str(), &project.options)?;
+    let mut ended = credential::service::forget_project(tx, &project.id).await?;
+    ended.extend(application_credential::service::forget_project(tx, &project.id).await?);
+    ended.extend(trust::service::forget_project(tx, &project.id).await?);
     store::delete(tx, &project.id).await?;
     user::store::forget_default_project(tx, &project.id).await?;
     limit::store::delete_of(tx, project.id.as_str()).await?;
@@ -76,7 +81,8 @@ pub(crate) async fn remove(tx: &mut Tx, project: &Project) -> Result<Vec<Revocat
     crate::oauth1::store::forget(tx, project.id.as_str()).await?;
     journal(tx, "delete", &project.id, Some(project), None);
     let kind = RevocationKind::Project;
-    Ok(vec![revoke(tx, kind, project.id.as_str(), "", GONE).await?])
+    ended.push(revoke(tx, kind, project.id.as_str(), "", GONE).await?);
+    Ok(ended)
 }
 
 impl Identity {

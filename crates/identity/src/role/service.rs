@@ -12,7 +12,7 @@ use super::store;
 use crate::fields::Patch;
 use crate::token::service::revoke;
 use crate::token::{Revocation, RevocationKind};
-use crate::{Identity, domain, options, target, token, wire};
+use crate::{Identity, application_credential, domain, options, target, token, wire};
 
 /// A new role, or what changes of one.
 #[derive(Clone)]
@@ -323,7 +323,8 @@ async fn end_tokens_naming(tx: &mut Tx, role: &RoleId) -> Result<Vec<Revocation>
 
 /// Deletes a role with all its assignments and implications, and ends the tokens that rest on them.
 pub(crate) async fn remove(tx: &mut Tx, role: &Role) -> Result<Vec<Revocation>, Fault> {
-    let revocations = crate::assignment::service::end_all_of_role(tx, &role.id).await?;
+    let mut revocations = crate::assignment::service::end_all_of_role(tx, &role.id).await?;
+    revocations.extend(application_credential::service::forget_role(tx, &role.id).await?);
     store::delete(tx, &role.id).await?;
     journal(tx, "delete", &role.id, Some(role), None);
     Ok(revocations)

@@ -198,6 +198,9 @@ async fn no_route_but_the_public_ones_answers_without_a_token_or_right(cloud: Cl
             let open = policy
                 .rules()
                 .any(|(name, text, _)| text.is_empty() && route.access.rules().contains(&name));
+            // Everybody lists their own.
+            let own = method == "GET" && path == "/v3/credentials";
+            let open = open || own;
             let status = answer.status.as_u16();
             assert!(open || [400, 403, 404].contains(&status), "{method} {path}: {status}");
             refused += usize::from(status == 403);

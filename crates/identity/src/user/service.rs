@@ -12,7 +12,9 @@ use crate::fields::{Patch, merge_extra};
 use crate::filter::ExpiryFilter;
 use crate::token::service::{GONE, revoke};
 use crate::token::{Revocation, RevocationKind};
-use crate::{Identity, compliance, domain, target, wire};
+use crate::{
+    Identity, application_credential, compliance, credential, domain, target, trust, wire,
+};
 
 /// A new user, or what changes of one.
 #[derive(Clone)]
@@ -232,8 +234,13 @@ impl Identity {
                     user.standing.chosen = false;
                     user.password_hash = hash;
                 }
-                let ends_tokens = new_password || (before.enabled && !user.enabled);
-                save(tx, before, user, ends_tokens).await
+                let disabled = before.enabled && !user.enabled;
+                let (user, mut ended) = save(tx, before, user, new_password || disabled).await?;
+                if disabled {
+                    // As upstream does: a program's login must not come back with its user's.
+                    ended.extend(application_credential::service::forget_user(tx, &id).await?);
+                }
+                Ok((user, ended))
             })
         })
         .await
@@ -246,8 +253,7 @@ impl Identity {
             let id = id.clone();
             Box::pin(async move {
                 let user = locked(tx, &id).await?;
-                let ended = remove(tx, &user).await?;
-                Ok(((), vec![ended]))
+                Ok(((), remove(tx, &user).await?))
             })
         })
         .await
@@ -255,12 +261,16 @@ impl Identity {
 }
 
 /// Deletes the user with everything that names them, and ends their tokens.
-pub(crate) async fn remove(tx: &mut Tx, user: &User) -> Result<Revocation, Fault> {
+pub(crate) async fn remove(tx: &mut Tx, user: &User) -> Result<Vec<Revocation>, Fault> {
+    let mut ended = credential::service::forget_user(tx, &user.id).await?;
+    ended.extend(application_credential::service::forget_user(tx, &user.id).await?);
+    ended.extend(trust::service::forget_user(tx, &user.id).await?);
     store::delete(tx, &user.id).await?;
     crate::oauth1::store::forget(tx, user.id.as_str()).await?;
     journal(tx, "delete", &user.id, Some(user), None);
     // No serial is good any more: the id is never given out again.
-    Ok(revoke(tx, RevocationKind::User, user.id.as_str(), "", GONE).await?)
+    ended.push(revoke(tx, RevocationKind::User, user.id.as_str(), "", GONE).await?);
+    Ok(ended)
 }
 
 pub(crate) async fn locked(tx: &mut Tx, id: &UserId) -> Result<User, Fault> {
