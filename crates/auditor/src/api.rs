@@ -11,16 +11,8 @@ use crate::worker::Auditor;
 
 /// The rules of the auditor.
 pub const POLICY: &[PolicyRule] = &[
-    PolicyRule {
-        name: "meridian:audit:get",
-        expression: "rule:admin",
-        description: "See what the auditor has found.",
-    },
-    PolicyRule {
-        name: "meridian:audit:run",
-        expression: "rule:admin",
-        description: "Have the auditor look now.",
-    },
+    PolicyRule::new("meridian:audit:get", "rule:admin", "See what the auditor has found."),
+    PolicyRule::new("meridian:audit:run", "rule:admin", "Have the auditor look now."),
 ];
 
 /// The routes.

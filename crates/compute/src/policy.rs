@@ -7,7 +7,7 @@ const fn rule(
     expression: &'static str,
     description: &'static str,
 ) -> PolicyRule {
-    PolicyRule { name, expression, description }
+    PolicyRule::new(name, expression, description)
 }
 
 const READER: &str = "rule:project_reader_or_admin";

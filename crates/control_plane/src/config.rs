@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use identity::{ComplianceRules, HashParams, IdentityConfig, LoginLimits, SecurityCompliance};
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,26 @@ pub struct Config {
     /// What is asked of passwords and accounts, as in Keystone.
     #[serde(default)]
     pub security_compliance: SecurityCompliance,
+    /// Who is who.
+    #[serde(default)]
+    pub identity: IdentitySection,
+}
+
+/// Who is who.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IdentitySection {
+    /// A process that has not heard of revoked tokens for a minute serves reads only; after so many
+    /// seconds it refuses tokens rather than honour a revoked one.
+    pub refuse_without_news_seconds: u64,
+    /// How many half minutes before the current one have a TOTP code that is still taken.
+    pub totp_previous_windows: u8,
+}
+
+impl Default for IdentitySection {
+    fn default() -> Self {
+        IdentitySection { refuse_without_news_seconds: 900, totp_previous_windows: 1 }
+    }
 }
 
 /// How passwords are hashed from now on; older hashes stay valid, and are renewed at the next
@@ -168,6 +189,13 @@ impl Config {
                 ));
             }
         }
+        if self.identity.refuse_without_news_seconds < 60 {
+            return Err(
+                "identity.refuse_without_news_seconds has to be 60 or more: news come every \
+                        20 seconds, and until a minute has passed nothing is amiss"
+                    .into(),
+            );
+        }
         if !self.database.url.starts_with("sqlite:")
             && !self.database.url.starts_with("postgres://")
         {
@@ -190,6 +218,8 @@ impl Config {
             hashing_workers: if workers == 0 { default.hashing_workers } else { workers },
             hashing_queue: queue,
             login_limits: self.login_limits,
+            feed_refuse_after: Duration::from_secs(self.identity.refuse_without_news_seconds),
+            totp_previous_windows: self.identity.totp_previous_windows,
             compliance: ComplianceRules::new(self.security_compliance.clone())?,
             ..default
         })
@@ -217,6 +247,7 @@ mod tests {
             password_hashing: PasswordHashing::default(),
             login_limits: LoginLimits::default(),
             security_compliance: SecurityCompliance::default(),
+            identity: IdentitySection::default(),
         }
     }
 
@@ -257,6 +288,17 @@ mod tests {
             let error = read(&example().to_text().replace(was, is)).unwrap_err().to_string();
             assert!(error.contains(word), "{error}");
         }
+    }
+
+    #[test]
+    fn what_a_file_does_not_say_of_identity_is_as_usual() {
+        let text = example().to_text();
+        let bare = text.split("[identity]").next().unwrap();
+        assert_eq!(read(bare).unwrap(), example());
+        let longer = format!("{bare}\n[identity]\nrefuse_without_news_seconds = 3600\n");
+        assert_eq!(read(&longer).unwrap().identity.refuse_without_news_seconds, 3600);
+        let none = longer.replace("3600", "0");
+        assert!(read(&none).unwrap_err().to_string().contains("refuse_without_news_seconds"));
     }
 
     #[test]

@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use auditor::Auditor;
 use cloud_types::HostId;
 use compute::{Compute, Ratios};
 use database::{Backend, Database, DatabaseError, Notification, Origin};
 use identity::{BootstrapConfig, DemoConfig, Identity, IdentityConfig, KeySource, Tokens};
 use network::{Network, Settings};
-use service_kit::{App, Kit, KitConfig, Policy, ServeConfig};
+use service_kit::{App, Kit, KitConfig, Policy, PolicyFile, ServeConfig};
 use storage::Images;
 use storage::image::FileStore;
 use tokio::net::TcpListener;
@@ -332,15 +332,37 @@ async fn follow_readiness(app: App, mut view: watch::Receiver<View>, shutdown: C
     }
 }
 
-/// The declared rules, with the operator's `etc/policy.toml` over them where there is one.
-fn read_policy(layout: &Layout) -> Result<Policy> {
-    let path = layout.root().join("etc/policy.toml");
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => Some(text),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => return Err(error).with_context(|| path.display().to_string()),
+/// An operator's rules are in one of these, in `etc/`.
+pub const POLICY_FILES: [&str; 3] = ["policy.yaml", "policy.json", "policy.toml"];
+
+/// The declared rules, with the operator's `etc/policy.yaml` (or `policy.json`, `policy.toml`) over
+/// them where there is one.
+pub fn read_policy(layout: &Layout) -> Result<Policy> {
+    let mut found: Option<(std::path::PathBuf, String)> = None;
+    for name in POLICY_FILES {
+        let path = layout.root().join("etc").join(name);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => {
+                if let Some((other, _)) = &found {
+                    bail!(
+                        "there are two policy files, {} and {}. Keep one: which of two would hold \
+                         could not be told.",
+                        other.display(),
+                        path.display()
+                    );
+                }
+                found = Some((path, text));
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| path.display().to_string()),
+        }
+    }
+    let Some((path, text)) = found else {
+        return Ok(Policy::new(POLICIES)?);
     };
-    Policy::with_overrides(POLICIES, text.as_deref()).with_context(|| path.display().to_string())
+    let is_toml = path.extension().is_some_and(|ending| ending == "toml");
+    let file = if is_toml { PolicyFile::Toml(&text) } else { PolicyFile::Yaml(&text) };
+    Policy::with_overrides(POLICIES, Some(file)).with_context(|| path.display().to_string())
 }
 
 /// Wakes the streams of hosts whose documents changed, whichever process changed them, and ends

@@ -100,6 +100,42 @@ impl Fields {
         }
     }
 
+    /// A flag that may be null.
+    pub fn optional_flag(&mut self, name: &str) -> Result<Option<bool>, Fault> {
+        if self.map.get(name) == Some(&Value::Null) {
+            self.map.remove(name);
+        }
+        self.flag(name)
+    }
+
+    /// A list of whatever; absent is empty.
+    pub fn list(&mut self, name: &str) -> Result<Vec<Value>, Fault> {
+        match self.map.remove(name) {
+            None => Ok(Vec::new()),
+            Some(Value::Array(items)) => Ok(items),
+            Some(other) => Err(wrong(name, &other, "a list")),
+        }
+    }
+
+    /// A whole number that may be null.
+    pub fn whole(&mut self, name: &str) -> Result<Option<i64>, Fault> {
+        if self.map.get(name) == Some(&Value::Null) {
+            self.map.remove(name);
+        }
+        self.integer(name)
+    }
+
+    /// A whole number.
+    pub fn integer(&mut self, name: &str) -> Result<Option<i64>, Fault> {
+        match self.map.remove(name) {
+            None => Ok(None),
+            Some(value) => match value.as_i64() {
+                Some(number) => Ok(Some(number)),
+                None => Err(wrong(name, &value, "an integer")),
+            },
+        }
+    }
+
     /// An identifier.
     pub fn id<T: std::str::FromStr>(&mut self, name: &str) -> Result<Patch<T>, Fault> {
         match self.text(name, 64)? {

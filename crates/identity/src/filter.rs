@@ -26,6 +26,19 @@ impl Where {
         self.conditions.push(condition.replace("{}", &place));
     }
 
+    /// A condition with a list of parameters, written `{}` in it; an empty list finds nothing.
+    pub fn within(&mut self, condition: &'static str, values: &[String]) {
+        let places: Vec<String> = values
+            .iter()
+            .map(|value| {
+                self.params.push(value.to_value());
+                format!("${}", self.params.len())
+            })
+            .collect();
+        let list = if places.is_empty() { "NULL".to_owned() } else { places.join(", ") };
+        self.conditions.push(condition.replace("{}", &list));
+    }
+
     /// A condition without a parameter.
     pub fn always(&mut self, condition: &'static str) {
         self.conditions.push(condition.to_owned());
@@ -50,8 +63,7 @@ impl Where {
         {
             for (prefix, lower) in [("", false), ("i", true)] {
                 if let Some(value) = filters.get(&format!("{key}__{prefix}{ending}")) {
-                    let escaped = value.replace('!', "!!").replace('%', "!%").replace('_', "!_");
-                    let pattern = format!("{before}{escaped}{after}");
+                    let pattern = format!("{before}{}{after}", escaped(value));
                     let pattern = if lower { pattern.to_lowercase() } else { pattern };
                     self.params.push(pattern.to_value());
                     let place = self.params.len();
@@ -62,6 +74,28 @@ impl Where {
                     });
                 }
             }
+        }
+    }
+
+    /// Upstream's filters of tags: `tags` (all of these), `tags-any`, `not-tags` (not all of them)
+    /// and `not-tags-any` (none of them). The column holds a JSON list of texts.
+    pub fn tags(&mut self, column: &'static str, filters: &Filters) {
+        for (key, join, negate) in [
+            ("tags", " AND ", false),
+            ("tags-any", " OR ", false),
+            ("not-tags", " AND ", true),
+            ("not-tags-any", " OR ", true),
+        ] {
+            let Some(list) = filters.get(key).filter(|list| !list.is_empty()) else {
+                continue;
+            };
+            let mut each = Vec::new();
+            for tag in list.split(',') {
+                self.params.push(format!("%{}%", escaped(&quoted(tag))).to_value());
+                each.push(format!("{column} LIKE ${} ESCAPE '!'", self.params.len()));
+            }
+            let all = each.join(join);
+            self.conditions.push(if negate { format!("NOT ({all})") } else { format!("({all})") });
         }
     }
 
@@ -76,6 +110,16 @@ impl Where {
         let place = params.len();
         (format!("{condition} ORDER BY {column} LIMIT ${place}"), params)
     }
+}
+
+/// A text in which LIKE finds only itself.
+fn escaped(text: &str) -> String {
+    text.replace('!', "!!").replace('%', "!%").replace('_', "!_")
+}
+
+/// A text as it stands in a JSON list.
+fn quoted(text: &str) -> String {
+    serde_json::Value::String(text.to_owned()).to_string()
 }
 
 /// Upstream's `password_expires_at=OPERATOR:TIME`. Users whose password never ends match none.

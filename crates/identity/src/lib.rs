@@ -6,6 +6,14 @@
 //! | `user`, `group`, `project`, `domain`, `role` | what they are called, and their routes |
 //! | `assignment` | who has which role where |
 //! | `catalog` | regions, services, endpoints |
+//! | `endpoint_filter` | which endpoints the tokens of a project show |
+//! | `policy` | policies kept for services outside, and which endpoint follows which |
+//! | `limit` | registered limits, and those of projects and domains |
+//! | `oauth1` | programs that act for people |
+//! | `domain_config` | what a domain sets differently |
+//! | `rules` | who may do what |
+//! | `credential`, `ec2` | secrets kept for users; EC2 and S3 |
+//! | `application_credential`, `trust` | acting with a part of somebody's rights |
 //! | `password` | hashing within limits |
 //! | `compliance`, `throttle` | what is asked of passwords and accounts; how often they may be guessed |
 //! | `bootstrap` | the first administrator, roles and catalogue; a way back in |
@@ -14,23 +22,36 @@
 //! Start-up: [`bootstrap`] (idempotent), [`Tokens::open`], [`Identity::new`], [`routes`], and one
 //! task that runs [`Identity::run`].
 
+mod application_credential;
 mod assignment;
 mod bootstrap;
 mod catalog;
 mod compliance;
+mod credential;
 mod discovery;
 mod domain;
+mod domain_config;
+mod ec2;
+mod endpoint_filter;
 mod fields;
 mod filter;
 mod group;
 pub mod import;
+mod key_files;
+mod limit;
 mod migrations;
+mod oauth1;
+mod options;
 mod password;
+mod policy;
 mod project;
 mod role;
 mod rules;
+pub mod standing;
+mod target;
 mod throttle;
 pub mod token;
+mod trust;
 mod user;
 mod wire;
 
@@ -47,11 +68,14 @@ pub use bootstrap::{
     Recovered, bootstrap, recover, well_known_role,
 };
 pub use compliance::{ComplianceRules, SecurityCompliance};
+pub use credential::{Resealed, reseal, rotate_credential_keys};
+pub use key_files::KeyError;
+pub use limit::model::EnforcementModel;
 pub use migrations::MIGRATIONS;
 pub use password::{HashParams, PasswordPool};
 pub use rules::POLICY;
 pub use throttle::LoginLimits;
-pub use token::{KeySource, Tokens};
+pub use token::{KeySource, Rotated, Tokens, rotate_token_keys};
 
 use token::Revocation;
 
@@ -70,6 +94,15 @@ pub struct IdentityConfig {
     pub login_limits: LoginLimits,
     /// What is asked of passwords and accounts.
     pub compliance: ComplianceRules,
+    /// How many levels of projects may be below a domain.
+    pub max_project_tree_depth: usize,
+    /// How limits add up over a tree of projects.
+    pub limit_model: EnforcementModel,
+    /// After so long without news of revocations tokens are refused; after a minute nothing is
+    /// changed any more.
+    pub feed_refuse_after: Duration,
+    /// How many steps of half a minute before the current one have a code that is still taken.
+    pub totp_previous_windows: u8,
 }
 
 impl Default for IdentityConfig {
@@ -83,6 +116,10 @@ impl Default for IdentityConfig {
             hashing_queue: 128,
             login_limits: LoginLimits::default(),
             compliance: ComplianceRules::default(),
+            max_project_tree_depth: 5,
+            limit_model: EnforcementModel::Flat,
+            feed_refuse_after: Duration::from_secs(15 * 60),
+            totp_previous_windows: 1,
         }
     }
 }
@@ -101,6 +138,7 @@ pub struct Identity {
 impl Identity {
     /// The service on a kit whose verifier is `tokens`.
     pub fn new(kit: Kit, tokens: Arc<Tokens>, config: IdentityConfig) -> Identity {
+        tokens.refuse_after(config.feed_refuse_after);
         Identity {
             passwords: Arc::new(PasswordPool::new(
                 config.hashing,
@@ -140,6 +178,7 @@ impl Identity {
                     .transact(&Origin::system("identity-sweeper"), |tx| {
                         Box::pin(async move {
                             token::store::sweep_revocations(tx).await?;
+                            oauth1::store::sweep(tx).await?;
                             service_kit::idempotency::expire(tx).await
                         })
                     })
@@ -201,6 +240,15 @@ pub fn routes(identity: Identity) -> Routes {
         .merge(role::api::routes())
         .merge(assignment::api::routes())
         .merge(catalog::api::routes())
+        .merge(endpoint_filter::api::routes())
+        .merge(policy::api::routes())
+        .merge(limit::api::routes())
+        .merge(domain_config::api::routes())
+        .merge(oauth1::api::routes())
+        .merge(credential::api::routes())
+        .merge(ec2::api::routes())
+        .merge(application_credential::api::routes())
+        .merge(trust::api::routes())
         .with_state(identity)
 }
 

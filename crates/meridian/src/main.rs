@@ -96,6 +96,11 @@ enum Command {
         #[command(subcommand)]
         command: commands::replica::ReplicaCommand,
     },
+    /// Rotate the keys that sign tokens and seal credentials.
+    Keys {
+        #[command(subcommand)]
+        command: commands::keys::Keys,
+    },
     /// Run the roles of this machine as separate processes and keep them running.
     Supervise {
         #[command(flatten)]
@@ -136,6 +141,11 @@ enum Command {
         #[arg(long)]
         repair: bool,
     },
+    /// Ask about the rules that decide who may do what.
+    Policy {
+        #[command(subcommand)]
+        command: PolicyCommand,
+    },
     /// Find out, with a probe guest, whether KVM runs guests here.
     ProbeKvm {
         /// The QEMU binary.
@@ -153,6 +163,12 @@ enum IdentityCommand {
     },
     /// Take over the people of a Keystone: domains, projects, users, groups, roles, assignments.
     Import(Box<commands::import::Import>),
+}
+
+#[derive(Subcommand)]
+enum PolicyCommand {
+    /// Say whether somebody may do something, and why.
+    Explain(commands::policy::Explain),
 }
 
 #[derive(Subcommand)]
@@ -262,6 +278,10 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             commands::supervisor::down(&state.layout()?, leave_guests).await
         }
         Command::Audit { state, repair } => commands::audit::audit(&state.layout()?, repair).await,
+        Command::Policy { command: PolicyCommand::Explain(asked) } => {
+            commands::policy::explain(asked).await
+        }
+        Command::Keys { command } => commands::keys::run(command).await,
         Command::ProbeKvm { qemu } => commands::host::probe_kvm(&qemu).await,
         Command::Identity { command } => match command {
             IdentityCommand::Recover { state } => commands::recover::run(&state.layout()?).await,

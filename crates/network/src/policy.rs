@@ -8,7 +8,7 @@ const fn rule(
     expression: &'static str,
     description: &'static str,
 ) -> PolicyRule {
-    PolicyRule { name, expression, description }
+    PolicyRule::new(name, expression, description)
 }
 
 const READ: &str = "role:reader or rule:admin or rule:service";

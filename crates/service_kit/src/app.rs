@@ -31,7 +31,7 @@ use crate::microversion::{self, Microversion};
 use crate::policy::PolicyError;
 use crate::rate::RateLimiter;
 use crate::request_id;
-use crate::routes::{Access, BodyLimit, RouteInfo, Routes};
+use crate::routes::{BodyLimit, RouteInfo, Routes};
 
 /// The peer of a connection, put into each request by [`crate::serve`].
 #[derive(Clone, Copy, Debug)]
@@ -82,11 +82,10 @@ impl App {
                 if !seen.insert((info.method.clone(), info.path.clone())) {
                     return Err(AppError::Twice(info.method, info.path));
                 }
-                if let Access::Rule(rule) = info.access
-                    && !kit.policy.contains(rule)
-                {
+                let missing = info.access.rules().iter().find(|rule| !kit.policy.contains(rule));
+                if let Some(rule) = missing {
                     return Err(AppError::Policy(PolicyError::Dangling {
-                        rule: rule.to_owned(),
+                        rule: (*rule).to_owned(),
                         by: format!("the route {} {}", info.method, info.path),
                     }));
                 }

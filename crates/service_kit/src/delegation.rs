@@ -12,7 +12,7 @@ pub struct Delegation {
     pub trust: Option<TokenTrust>,
     /// The application credential.
     pub application_credential: Option<TokenApplicationCredential>,
-    /// The access key of the EC2 credential with which the token was got.
+    /// The id of the EC2 credential with which the token was got.
     pub ec2_key: Option<String>,
     /// OAuth 1.0a.
     pub oauth: Option<TokenOauth>,

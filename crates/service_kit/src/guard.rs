@@ -118,10 +118,10 @@ async fn admit(
     if let Ok(microversion) = &microversion {
         seen.microversion = *microversion;
     }
-    if let (Access::Rule(rule), Some(token)) = (route.access, &token)
-        && !kit.policy.could_allow(rule, token)
+    if let (Some(first), Some(token)) = (route.access.asked_first().first(), &token)
+        && !route.access.asked_first().iter().any(|rule| kit.policy.could_allow(rule, token))
     {
-        return Err(policy::denied(route.service, rule));
+        return Err(policy::denied(route.service, first));
     }
     let microversion = microversion?;
     check_length(request.headers(), route.options.body)?;

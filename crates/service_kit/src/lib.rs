@@ -51,7 +51,7 @@ pub use metrics::Metrics;
 pub use microversion::{Microversion, MicroversionRange};
 pub use migrations::MIGRATIONS;
 pub use page::PageRequest;
-pub use policy::{Policy, PolicyError, PolicyRule, Target};
+pub use policy::{Policy, PolicyError, PolicyFile, PolicyRule, Target, TokenScope};
 pub use rate::RateLimit;
 pub use routes::{Access, BodyLimit, RouteInfo, RouteOptions, Routes};
 pub use serve::{ServeConfig, serve};

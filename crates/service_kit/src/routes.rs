@@ -18,6 +18,32 @@ pub enum Access {
     Token,
     /// Whoever could satisfy the rule for some target; the service asks again with the real one.
     Rule(&'static str),
+    /// Whoever could satisfy one of the rules for some target: the service finds out which of them
+    /// the request is about, and asks that one.
+    AnyOf(&'static [&'static str]),
+    /// Whoever satisfies one of the rules, of which the service asks one after it has looked for the
+    /// object: who may not is told 404 of what does not exist. For the few routes whose clients
+    /// expect so.
+    AfterLookup(&'static [&'static str]),
+}
+
+impl Access {
+    /// The rules that say who may call the route.
+    pub fn rules(&self) -> &[&'static str] {
+        match self {
+            Access::Public | Access::Token => &[],
+            Access::Rule(rule) => std::slice::from_ref(rule),
+            Access::AnyOf(rules) | Access::AfterLookup(rules) => rules,
+        }
+    }
+
+    /// The rules of which one must be possible before the handler runs.
+    pub fn asked_first(&self) -> &[&'static str] {
+        match self {
+            Access::AfterLookup(_) => &[],
+            other => other.rules(),
+        }
+    }
 }
 
 /// How much body a route takes.

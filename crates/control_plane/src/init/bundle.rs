@@ -12,6 +12,7 @@ use super::ensure_server_certificates;
 use crate::config::{Api, Config, Gateway};
 use crate::layout::Layout;
 use crate::pki;
+use crate::server::POLICY_FILES;
 
 /// The shape of the file.
 const FORMAT: u32 = 1;
@@ -65,14 +66,22 @@ pub fn write_bundle(layout: &Layout, to: &Path) -> Result<()> {
     for path in fixed {
         add(&mut files, layout, &path)?;
     }
-    let policy = layout.root().join("etc/policy.toml");
-    if policy.exists() {
-        add(&mut files, layout, &policy)?;
+    for name in POLICY_FILES {
+        let policy = layout.root().join("etc").join(name);
+        if policy.exists() {
+            add(&mut files, layout, &policy)?;
+        }
     }
-    for entry in std::fs::read_dir(layout.token_keys())? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|ending| ending == "key") {
-            add(&mut files, layout, &path)?;
+    // Those that sign tokens, and those that seal what users keep with identity.
+    for directory in [layout.token_keys(), layout.token_keys().join("credentials")] {
+        if !directory.exists() {
+            continue;
+        }
+        for entry in std::fs::read_dir(directory)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|ending| ending == "key") {
+                add(&mut files, layout, &path)?;
+            }
         }
     }
     let text = serde_json::to_string_pretty(&Bundle { format: FORMAT, config, files })?;
@@ -131,7 +140,7 @@ mod tests {
     use super::*;
     use identity::{LoginLimits, SecurityCompliance};
 
-    use crate::config::{DatabaseSection, Instance, PasswordHashing, Zone};
+    use crate::config::{DatabaseSection, IdentitySection, Instance, PasswordHashing, Zone};
     use crate::pki::Authority;
 
     fn first(database: &str) -> (tempfile::TempDir, Layout) {
@@ -153,6 +162,7 @@ mod tests {
             password_hashing: PasswordHashing::default(),
             login_limits: LoginLimits::default(),
             security_compliance: SecurityCompliance::default(),
+            identity: IdentitySection::default(),
         };
         pki::write_public(&layout.config(), &config.to_text()).unwrap();
         Authority::open_or_create(&layout.pki(), "test").unwrap();
@@ -160,6 +170,8 @@ mod tests {
             pki::write_private(&path, "secret").unwrap();
         }
         pki::write_private(&layout.token_keys().join("0001.key"), "seed").unwrap();
+        let sealing = layout.token_keys().join("credentials/0001.key");
+        pki::write_private(&sealing, "seal").unwrap();
         (directory, layout)
     }
 
@@ -185,7 +197,7 @@ mod tests {
         assert_eq!(config.api.public_url, "https://cloud.example:5000");
         assert_eq!(config.gateway.url, "https://127.0.0.2:5001");
         assert_eq!(config.zone.images, first_directory.path().join("zone/images"));
-        for path in ["pki/ca.key", "pki/ca.pem", "keys/0001.key"] {
+        for path in ["pki/ca.key", "pki/ca.pem", "keys/0001.key", "keys/credentials/0001.key"] {
             let read = |layout: &Layout| std::fs::read(layout.root().join(path)).unwrap();
             assert_eq!(read(&first), read(&second), "{path}");
         }

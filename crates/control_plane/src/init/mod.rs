@@ -16,7 +16,9 @@ use identity::{LoginLimits, SecurityCompliance};
 use rand::Rng;
 
 pub use self::database::{abandon_move, backup, move_to_postgres, restore};
-use crate::config::{Api, Config, DatabaseSection, Gateway, Instance, PasswordHashing, Zone};
+use crate::config::{
+    Api, Config, DatabaseSection, Gateway, IdentitySection, Instance, PasswordHashing, Zone,
+};
 use crate::layout::Layout;
 use crate::pki::{self, Authority, KeyPairPem};
 use crate::server;
@@ -69,6 +71,7 @@ fn configuration(options: &Options) -> Config {
         password_hashing: PasswordHashing::default(),
         login_limits: LoginLimits::default(),
         security_compliance: SecurityCompliance::default(),
+        identity: IdentitySection::default(),
     }
 }
 

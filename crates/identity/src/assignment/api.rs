@@ -13,7 +13,10 @@ pub(crate) fn routes() -> Routes<Identity> {
     let mut routes = Routes::new(Service::Identity).route(
         Method::GET,
         "/v3/role_assignments",
-        Access::Rule("identity:list_role_assignments"),
+        Access::AnyOf(&[
+            "identity:list_role_assignments",
+            "identity:list_role_assignments_for_tree",
+        ]),
         list,
     );
     for actor in [ActorKind::User, ActorKind::Group] {
@@ -69,14 +72,16 @@ type Three = Path<(String, String, String)>;
 type Two = Path<(String, String)>;
 
 fn grants(routes: Routes<Identity>, base: &str, ending: &str, place: Place) -> Routes<Identity> {
-    let see = Access::Rule("identity:list_grants");
-    let change = Access::Rule("identity:change_grants");
+    let list = Access::Rule("identity:list_grants");
+    let see = Access::Rule("identity:check_grant");
+    let give = Access::Rule("identity:create_grant");
+    let take = Access::Rule("identity:revoke_grant");
     let one = format!("{base}/{{role_id}}{ending}");
     routes
         .route(
             Method::GET,
             &format!("{base}{ending}"),
-            see,
+            list,
             move |State(identity): State<Identity>, ctx: Ctx, Path((target, actor)): Two| async move {
                 held(&identity, &ctx, place.any(target, actor)).await
             },
@@ -84,7 +89,7 @@ fn grants(routes: Routes<Identity>, base: &str, ending: &str, place: Place) -> R
         .route(
             Method::PUT,
             &one,
-            change,
+            give,
             move |State(identity): State<Identity>, ctx: Ctx, Path((target, actor, role)): Three| async move {
                 identity.grant(&ctx, place.assignment(target, actor, &role)?).await?;
                 ApiResult::Ok(StatusCode::NO_CONTENT)
@@ -102,7 +107,7 @@ fn grants(routes: Routes<Identity>, base: &str, ending: &str, place: Place) -> R
         .route(
             Method::DELETE,
             &one,
-            change,
+            take,
             move |State(identity): State<Identity>, ctx: Ctx, Path((target, actor, role)): Three| async move {
                 identity.take_away(&ctx, place.assignment(target, actor, &role)?).await?;
                 ApiResult::Ok(StatusCode::NO_CONTENT)
@@ -112,8 +117,21 @@ fn grants(routes: Routes<Identity>, base: &str, ending: &str, place: Place) -> R
 
 fn system_grants(routes: Routes<Identity>, actor: ActorKind) -> Routes<Identity> {
     let place = Place { actor, kind: TargetKind::System, inherited: false };
-    let see = Access::Rule("identity:list_system_grants");
-    let change = Access::Rule("identity:change_system_grants");
+    let [list, see, give, take] = match actor {
+        ActorKind::User => [
+            "identity:list_system_grants_for_user",
+            "identity:check_system_grant_for_user",
+            "identity:create_system_grant_for_user",
+            "identity:revoke_system_grant_for_user",
+        ],
+        ActorKind::Group => [
+            "identity:list_system_grants_for_group",
+            "identity:check_system_grant_for_group",
+            "identity:create_system_grant_for_group",
+            "identity:revoke_system_grant_for_group",
+        ],
+    }
+    .map(Access::Rule);
     let name = actor.as_str();
     let base = format!("/v3/system/{name}s/{{{name}_id}}/roles");
     let one = format!("{base}/{{role_id}}");
@@ -122,7 +140,7 @@ fn system_grants(routes: Routes<Identity>, actor: ActorKind) -> Routes<Identity>
         .route(
             Method::GET,
             &base,
-            see,
+            list,
             move |State(identity): State<Identity>, ctx: Ctx, Path(actor): Path<String>| async move {
                 held(&identity, &ctx, place.any(system(), actor)).await
             },
@@ -130,7 +148,7 @@ fn system_grants(routes: Routes<Identity>, actor: ActorKind) -> Routes<Identity>
         .route(
             Method::PUT,
             &one,
-            change,
+            give,
             move |State(identity): State<Identity>, ctx: Ctx, Path((actor, role)): Two| async move {
                 identity.grant(&ctx, place.assignment(system(), actor, &role)?).await?;
                 ApiResult::Ok(StatusCode::NO_CONTENT)
@@ -148,7 +166,7 @@ fn system_grants(routes: Routes<Identity>, actor: ActorKind) -> Routes<Identity>
         .route(
             Method::DELETE,
             &one,
-            change,
+            take,
             move |State(identity): State<Identity>, ctx: Ctx, Path((actor, role)): Two| async move {
                 identity.take_away(&ctx, place.assignment(system(), actor, &role)?).await?;
                 ApiResult::Ok(StatusCode::NO_CONTENT)

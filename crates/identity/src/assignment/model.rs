@@ -63,6 +63,8 @@ pub(crate) struct Wanted {
     pub group: Option<String>,
     pub role: Option<String>,
     pub project: Option<String>,
+    /// The project with all below it, in place of `project`.
+    pub tree: Option<Vec<String>>,
     pub domain: Option<String>,
     pub system: bool,
     pub only_inherited: bool,

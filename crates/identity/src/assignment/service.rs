@@ -10,17 +10,17 @@ use service_kit::{Ctx, Filters, Target};
 use super::model::{ActorKind, Assignment, SYSTEM, TargetKind, Wanted, World, effective};
 use super::store::{self, Names};
 use crate::role::model::Role;
+use crate::target::UNSET;
 use crate::token::service::revoke;
 use crate::token::{Revocation, RevocationKind};
-use crate::{Identity, domain, group, project, role, user, wire};
-
-/// Roles that a domain's manager may give to others.
-const DELEGABLE: [&str; 3] = ["manager", "member", "reader"];
+use crate::{Identity, domain, group, project, role, target, user, wire};
 
 /// What a grant needs of the objects that it names.
 struct Named {
     target: Target,
     role: Option<Role>,
+    /// The domain of the target; `None` for the system.
+    domain: Option<DomainId>,
 }
 
 /// Looks the actor, the target and the role up, and collects what the rules ask about them. An
@@ -32,53 +32,116 @@ async fn named(
 ) -> Result<(Named, Option<Fault>), Fault> {
     let mut missing = None;
     let mut target = Target::none();
-    let actor_domain: Option<DomainId> = match wanted.actor_kind {
+    let (attribute, actor_domain): (_, Option<DomainId>) = match wanted.actor_kind {
         ActorKind::User => match wanted.actor_id.parse::<UserId>() {
-            Ok(id) => user::store::get(tx, &id).await?.map(|user| user.domain_id),
-            Err(_) => None,
+            Ok(id) => {
+                ("user.domain_id", user::store::get(tx, &id).await?.map(|user| user.domain_id))
+            }
+            Err(_) => ("user.domain_id", None),
         },
         ActorKind::Group => {
-            group::store::get(tx, &wanted.actor_id).await?.map(|group| group.domain_id)
+            let group = group::store::get(tx, &wanted.actor_id).await?;
+            ("group.domain_id", group.map(|group| group.domain_id))
         }
     };
     match actor_domain {
-        Some(domain) => target = target.with("actor_domain_id", domain.as_str()),
+        Some(domain) => target = target.with(attribute, domain.as_str()),
         None => missing = Some(wire::not_found(wanted.actor_kind.as_str(), &wanted.actor_id)),
     }
-    let on: Option<DomainId> = match wanted.target_kind {
-        TargetKind::System => None,
-        TargetKind::Domain => match wanted.target_id.parse::<DomainId>() {
-            Ok(id) => domain::store::get(tx, &id).await?.map(|domain| domain.id),
-            Err(_) => None,
-        },
-        TargetKind::Project => match wanted.target_id.parse::<ProjectId>() {
-            Ok(id) => project::store::get(tx, &id).await?.map(|project| project.domain_id),
-            Err(_) => None,
-        },
-    };
+    let mut on: Option<DomainId> = None;
+    match wanted.target_kind {
+        TargetKind::System => {}
+        TargetKind::Domain => {
+            if let Ok(id) = wanted.target_id.parse::<DomainId>()
+                && domain::store::get(tx, &id).await?.is_some()
+            {
+                target = target.with("domain.id", id.as_str());
+                on = Some(id);
+            }
+        }
+        TargetKind::Project => {
+            if let Ok(id) = wanted.target_id.parse::<ProjectId>()
+                && let Some(project) = project::store::get_any(tx, &id).await?
+            {
+                let domain = if project.is_domain { UNSET } else { project.domain_id.as_str() };
+                target = target.with("project.domain_id", domain);
+                on = Some(project.domain_id);
+            }
+        }
+    }
     if on.is_none() && wanted.target_kind != TargetKind::System {
         missing = Some(wire::not_found(wanted.target_kind.as_str(), &wanted.target_id));
     }
-    target.domain = on;
     let mut found = None;
     if with_role {
         match role::store::get(tx, &wanted.role_id).await? {
             Some(role) => {
-                if DELEGABLE.contains(&role.name.as_str()) {
-                    target = target.with("delegable", "True");
-                }
+                target = target::with_role(target, &role);
                 found = Some(role);
             }
             None => missing = Some(wire::not_found("role", &wanted.role_id)),
         }
     }
-    Ok((Named { target, role: found }, missing))
+    Ok((Named { target, role: found, domain: on }, missing))
 }
 
-fn rules(kind: TargetKind) -> (&'static str, &'static str) {
-    match kind {
-        TargetKind::System => ("identity:list_system_grants", "identity:change_system_grants"),
-        _ => ("identity:list_grants", "identity:change_grants"),
+/// What is done to assignments, for which each has its rule.
+#[derive(Clone, Copy)]
+enum Act {
+    List,
+    Check,
+    Grant,
+    Revoke,
+}
+
+fn rule(act: Act, wanted: &Assignment) -> &'static str {
+    match (act, wanted.target_kind, wanted.actor_kind) {
+        (Act::List, TargetKind::System, ActorKind::User) => "identity:list_system_grants_for_user",
+        (Act::List, TargetKind::System, ActorKind::Group) => {
+            "identity:list_system_grants_for_group"
+        }
+        (Act::Check, TargetKind::System, ActorKind::User) => "identity:check_system_grant_for_user",
+        (Act::Check, TargetKind::System, ActorKind::Group) => {
+            "identity:check_system_grant_for_group"
+        }
+        (Act::Grant, TargetKind::System, ActorKind::User) => {
+            "identity:create_system_grant_for_user"
+        }
+        (Act::Grant, TargetKind::System, ActorKind::Group) => {
+            "identity:create_system_grant_for_group"
+        }
+        (Act::Revoke, TargetKind::System, ActorKind::User) => {
+            "identity:revoke_system_grant_for_user"
+        }
+        (Act::Revoke, TargetKind::System, ActorKind::Group) => {
+            "identity:revoke_system_grant_for_group"
+        }
+        (Act::List, ..) => "identity:list_grants",
+        (Act::Check, ..) => "identity:check_grant",
+        (Act::Grant, ..) => "identity:create_grant",
+        (Act::Revoke, ..) => "identity:revoke_grant",
+    }
+}
+
+/// A domain's role is granted in that domain only.
+fn check_role_domain(found: &Named, wanted: &Assignment) -> Result<(), Fault> {
+    let Some(Role { id, domain_id: Some(domain), .. }) = &found.role else {
+        return Ok(());
+    };
+    match wanted.target_kind {
+        TargetKind::System => Err(Fault::bad_request(format!(
+            "Role {id} is a domain-specific role. Unable to use a domain-specific role in a \
+             system assignment."
+        ))),
+        kind if found.domain.as_ref() != Some(domain) => {
+            let mut word = kind.as_str().to_owned();
+            word[..1].make_ascii_uppercase();
+            Err(Fault::forbidden(format!(
+                "{word} {} must be in the same domain as the role {id} being assigned.",
+                wanted.target_id
+            )))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -163,7 +226,7 @@ impl Identity {
     }
 
     async fn alter(&self, ctx: &Ctx, wanted: Assignment, grant: bool) -> Result<(), Fault> {
-        let (_, rule) = rules(wanted.target_kind);
+        let rule = rule(if grant { Act::Grant } else { Act::Revoke }, &wanted);
         let asker = ctx.clone();
         self.change(ctx, move |tx| {
             let (wanted, asker) = (wanted.clone(), asker.clone());
@@ -175,6 +238,7 @@ impl Identity {
                     return Err(fault);
                 }
                 if grant {
+                    check_role_domain(&found, &wanted)?;
                     if store::add(tx, &wanted).await? {
                         journal(tx, "create", &wanted);
                     }
@@ -193,7 +257,7 @@ impl Identity {
 
     /// 404 when the actor does not have the role there.
     pub(crate) async fn check_grant(&self, ctx: &Ctx, wanted: Assignment) -> Result<(), Fault> {
-        let held = self.grants(ctx, wanted.clone()).await?;
+        let held = self.held(ctx, wanted.clone(), Act::Check).await?;
         if held.iter().any(|role| role.id == wanted.role_id) {
             return Ok(());
         }
@@ -202,12 +266,16 @@ impl Identity {
 
     /// The roles that an actor was given on a target; the role of `like` is not looked at.
     pub(crate) async fn grants(&self, ctx: &Ctx, like: Assignment) -> Result<Vec<Role>, Fault> {
-        let (rule, _) = rules(like.target_kind);
+        self.held(ctx, like, Act::List).await
+    }
+
+    async fn held(&self, ctx: &Ctx, like: Assignment, act: Act) -> Result<Vec<Role>, Fault> {
+        let (rule, with_role) = (rule(act, &like), matches!(act, Act::Check));
         let asker = ctx.clone();
         self.look(move |tx| {
             let (like, asker) = (like.clone(), asker.clone());
             Box::pin(async move {
-                let (found, missing) = named(tx, &like, false).await?;
+                let (found, missing) = named(tx, &like, with_role).await?;
                 asker.authorise(rule, &found.target)?;
                 if let Some(fault) = missing {
                     return Err(fault);
@@ -229,15 +297,14 @@ impl Identity {
         filters: Filters,
     ) -> Result<Vec<Value>, Fault> {
         let mut wanted = Wanted::read(&filters)?;
-        let target = Target {
-            project: wanted.project.as_ref().and_then(|id| id.parse().ok()),
-            domain: ctx.token()?.domain.clone(),
-            ..Target::default()
-        };
-        ctx.authorise("identity:list_role_assignments", &target)?;
-        let sees_all = ctx.may("identity:overseer", &Target::none());
         let own_domain = ctx.token()?.domain.as_ref().map(ToString::to_string);
-        wanted.within = own_domain.clone().filter(|_| !sees_all);
+        if filters.flag("include_subtree")?.unwrap_or(false) {
+            let tree = self.tree_of(ctx, wanted.project.take()).await?;
+            wanted.tree = Some(tree);
+        } else {
+            ctx.authorise("identity:list_role_assignments", &target::list(ctx))?;
+        }
+        wanted.within.clone_from(&own_domain);
         let implied = self.implied();
         let shown = wanted.clone();
         let (rows, names) = self
@@ -275,7 +342,7 @@ impl Identity {
         };
         Ok(rows
             .iter()
-            .filter(|row| sees_all || own_domain.is_none() || in_own_domain(row))
+            .filter(|row| own_domain.is_none() || in_own_domain(row))
             .map(|row| {
                 let mut view = row.view(ctx);
                 if shown.with_names {
@@ -286,11 +353,42 @@ impl Identity {
             .collect())
     }
 
+    /// A project and all below it, for who may list the roles that people have there.
+    async fn tree_of(&self, ctx: &Ctx, project: Option<String>) -> Result<Vec<String>, Fault> {
+        let rule = "identity:list_role_assignments_for_tree";
+        let Some(project) = project else {
+            ctx.authorise(rule, &target::list(ctx))?;
+            return Err(Fault::bad_request(
+                "scope.project.id must be specified if include_subtree is also specified",
+            ));
+        };
+        let id: ProjectId = wire::id("project", &project)?;
+        let found = self
+            .look(move |tx| {
+                let id = id.clone();
+                Box::pin(async move {
+                    let Some(top) = project::store::get_any(tx, &id).await? else {
+                        return Ok(None);
+                    };
+                    let below = project::store::subtree(tx, &top).await?;
+                    Ok::<_, Fault>(Some((top, below)))
+                })
+            })
+            .await?;
+        let Some((top, below)) = found else {
+            ctx.authorise(rule, &Target::none())?;
+            return Err(wire::not_found("project", project));
+        };
+        ctx.authorise(rule, &Target::domain(&top.domain_id))?;
+        Ok(below.iter().chain([&top]).map(|project| project.id.to_string()).collect())
+    }
+
     fn implied(&self) -> BTreeMap<RoleId, Vec<RoleId>> {
         let directory = self.tokens.roles();
         directory
             .names
             .keys()
+            .chain(&directory.of_domains)
             .map(|id| {
                 let all = directory.expand(std::slice::from_ref(id));
                 (id.clone(), all.into_iter().map(|role| role.id).collect())
@@ -317,6 +415,7 @@ impl Wanted {
             group: text("group.id"),
             role: text("role.id"),
             project: text("scope.project.id"),
+            tree: None,
             domain: text("scope.domain.id"),
             system: filters.has("scope.system"),
             only_inherited: filters.has("scope.OS-INHERIT:inherited_to"),
@@ -332,6 +431,12 @@ impl Wanted {
         }
         if wanted.user.is_some() && wanted.group.is_some() {
             return Err(Fault::bad_request("Specify a user or a group, not both."));
+        }
+        if wanted.effective && wanted.only_inherited && wanted.domain.is_some() {
+            return Err(Fault::bad_request(
+                "Combining effective, domain and inherited filters will always result in an empty \
+                 list.",
+            ));
         }
         if wanted.effective && wanted.group.is_some() {
             return Err(Fault::bad_request(
@@ -353,6 +458,9 @@ impl Wanted {
             && actor(&self.group, ActorKind::Group)
             && self.role.as_ref().is_none_or(|id| row.role_id.as_str() == id)
             && target(&self.project, TargetKind::Project)
+            && self.tree.as_ref().is_none_or(|tree| {
+                row.target_kind == TargetKind::Project && tree.contains(&row.target_id)
+            })
             && target(&self.domain, TargetKind::Domain)
             && (!self.system || row.target_kind == TargetKind::System)
             && (!self.only_inherited || row.inherited)

@@ -66,6 +66,9 @@ fn exactly(condition: &mut Where, wanted: &Wanted) {
             condition.with(column, value);
         }
     }
+    if let Some(tree) = &wanted.tree {
+        condition.within("target_kind = 'project' AND target_id IN ({})", tree);
+    }
     if wanted.system {
         condition.always("target_kind = 'system'");
     }
@@ -88,6 +91,10 @@ fn may_lead_to(condition: &mut Where, wanted: &Wanted) {
         if let Some(value) = value {
             condition.with(column, value);
         }
+    }
+    if let Some(tree) = &wanted.tree {
+        let condition_of = "(inherited = 1 OR (target_kind = 'project' AND target_id IN ({})))";
+        condition.within(condition_of, tree);
     }
     if wanted.system {
         condition.always("inherited = 0 AND target_kind = 'system'");
@@ -193,7 +200,7 @@ pub(crate) async fn names(tx: &mut Tx, rows: &[Assignment]) -> Result<Names, Dat
         ("user", "identity_users", "domain_id"),
         ("group", "identity_groups", "domain_id"),
         ("project", "identity_projects", "domain_id"),
-        ("role", "identity_roles", "NULL"),
+        ("role", "identity_roles", "NULLIF(domain_id, '')"),
         ("domain", "identity_domains", "NULL"),
     ] {
         let ids: Vec<String> = wanted.remove(kind).unwrap_or_default().into_iter().collect();
@@ -222,7 +229,7 @@ pub(crate) async fn projects(
     let mut page = PageRequest::default();
     loop {
         let filters = service_kit::Filters::default();
-        let mut rows = crate::project::store::list(tx, None, None, &filters, &page).await?;
+        let mut rows = crate::project::store::list(tx, &[], None, &filters, &page).await?;
         let more = page.cut(&mut rows);
         page.marker = rows.last().map(|project| project.id.to_string());
         projects.append(&mut rows);

@@ -164,6 +164,8 @@ async fn make_domain(tx: &mut Tx) -> Result<(), BootstrapError> {
         name: "Default".to_owned(),
         description: "The default domain".to_owned(),
         enabled: true,
+        tags: Vec::new(),
+        options: Map::new(),
         extra: Map::new(),
         serial: 0,
         generation: 1,
@@ -188,9 +190,11 @@ async fn make_roles(tx: &mut Tx) -> Result<RolesByName, BootstrapError> {
             id: well_known_role(name),
             name: name.to_owned(),
             description: Some(description.to_owned()),
+            domain_id: None,
+            options: Map::new(),
             created_at: tx.now(),
         };
-        match role::store::by_name(tx, name).await? {
+        match role::store::by_name(tx, None, name).await? {
             Some(found) => {
                 ids.insert(name, (found.id, false));
             }
@@ -225,6 +229,7 @@ async fn make_project(
         id: ProjectId::random(),
         domain_id,
         parent_id: None,
+        is_domain: false,
         name: name.to_owned(),
         description: description.to_owned(),
         enabled: true,
@@ -326,6 +331,7 @@ async fn make_catalog(tx: &mut Tx, region: &str, base_url: &str) -> Result<(), B
                 interface: interface.to_owned(),
                 url: format!("{base}{path}"),
                 enabled: true,
+                makes_region: false,
             };
             catalog::store::put_endpoint(tx, &endpoint).await?;
         }

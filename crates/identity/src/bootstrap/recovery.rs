@@ -102,6 +102,8 @@ async fn make_domain(tx: &mut Tx) -> Result<DomainId, BootstrapError> {
         name: RECOVERY_DOMAIN.to_owned(),
         description: "Administrators that were made at the machine's console.".to_owned(),
         enabled: true,
+        tags: Vec::new(),
+        options: Map::new(),
         extra: Map::new(),
         serial: 0,
         generation: 1,

@@ -17,35 +17,47 @@ use crate::{Identity, wire};
 
 pub(crate) fn routes() -> Routes<Identity> {
     let routes = Routes::new(Service::Identity)
-        .route(Method::POST, "/v3/regions", change::<Region>(), create_region)
-        .route(Method::PUT, "/v3/regions/{region_id}", change::<Region>(), put_region)
-        .route(Method::PATCH, "/v3/regions/{region_id}", change::<Region>(), update_region)
-        .route(Method::POST, "/v3/services", change::<CatalogService>(), create_service)
+        .route(Method::POST, "/v3/regions", creates::<Region>(), create_region)
+        .route(Method::PUT, "/v3/regions/{region_id}", creates::<Region>(), put_region)
+        .route(Method::PATCH, "/v3/regions/{region_id}", updates::<Region>(), update_region)
+        .route(Method::POST, "/v3/services", creates::<CatalogService>(), create_service)
         .route(
             Method::PATCH,
             "/v3/services/{service_id}",
-            change::<CatalogService>(),
+            updates::<CatalogService>(),
             update_service,
         )
-        .route(Method::POST, "/v3/endpoints", change::<Endpoint>(), create_endpoint)
-        .route(Method::PATCH, "/v3/endpoints/{endpoint_id}", change::<Endpoint>(), update_endpoint);
+        .route(Method::POST, "/v3/endpoints", creates::<Endpoint>(), create_endpoint)
+        .route(
+            Method::PATCH,
+            "/v3/endpoints/{endpoint_id}",
+            updates::<Endpoint>(),
+            update_endpoint,
+        );
     let routes = common::<Region>(routes);
     let routes = common::<CatalogService>(routes);
     common::<Endpoint>(routes)
 }
 
-fn change<T: Entry>() -> Access {
-    Access::Rule(T::RULES[2])
+/// Who may create one.
+pub(crate) fn creates<T: Entry>() -> Access {
+    Access::Rule(T::RULES.create)
 }
 
-/// Listing, showing and deleting are the same for all three.
-fn common<T: Entry>(routes: Routes<Identity>) -> Routes<Identity> {
+/// Who may change one.
+pub(crate) fn updates<T: Entry>() -> Access {
+    Access::Rule(T::RULES.update)
+}
+
+/// Listing, showing and deleting are the same for all kinds.
+pub(crate) fn common<T: Entry>(routes: Routes<Identity>) -> Routes<Identity> {
     let kind = T::KIND;
-    let one = format!("/v3/{kind}s/{{{kind}_id}}");
+    let all = format!("/v3{}/{}", T::PREFIX, T::PLURAL);
+    let one = format!("{all}/{{{kind}_id}}");
     routes
-        .route(Method::GET, &format!("/v3/{kind}s"), Access::Rule(T::RULES[1]), list::<T>)
-        .route(Method::GET, &one, Access::Rule(T::RULES[0]), show::<T>)
-        .route(Method::DELETE, &one, Access::Rule(T::RULES[2]), delete::<T>)
+        .route(Method::GET, &all, Access::Rule(T::RULES.list), list::<T>)
+        .route(Method::GET, &one, Access::Rule(T::RULES.get), show::<T>)
+        .route(Method::DELETE, &one, Access::Rule(T::RULES.delete), delete::<T>)
 }
 
 async fn list<T: Entry>(
@@ -54,23 +66,23 @@ async fn list<T: Entry>(
     filters: Filters,
 ) -> ApiResult<Response> {
     let entries = identity.entries::<T>(&ctx).await?;
-    // The catalogue is short: filters are applied to what is shown.
-    let keys = ["type", "name", "service_id", "interface", "region_id", "parent_region_id"];
+    // These lists are short: filters are applied to what is shown.
     let rows: Vec<Value> = entries
         .iter()
         .map(|entry| entry.view(&ctx))
         .filter(|row| {
-            keys.iter().all(|key| match filters.get(key) {
-                Some(wanted) if row.get(key).is_some() => row[key].as_str() == Some(wanted),
-                _ => true,
+            T::FILTERS.iter().all(|key| match filters.get(key) {
+                Some(wanted) => row[key].as_str() == Some(wanted),
+                None => true,
             })
         })
         .collect();
-    let name = format!("{}s", T::KIND);
-    Ok(wire::filtered_list(&ctx, &format!("/{name}"), &name, &filters, &rows).into_response())
+    let path = format!("{}/{}", T::PREFIX, T::PLURAL);
+    Ok(wire::filtered_list(&ctx, &path, T::PLURAL, &filters, &rows).into_response())
 }
 
-fn shown<T: Entry>(ctx: &Ctx, entry: &T) -> Value {
+/// `{"region": {…}}`.
+pub(crate) fn shown<T: Entry>(ctx: &Ctx, entry: &T) -> Value {
     json!({ T::KIND: entry.view(ctx) })
 }
 
@@ -92,17 +104,17 @@ async fn delete<T: Entry>(
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn add<T: Entry>(identity: Identity, ctx: Ctx, entry: T) -> ApiResult<Created> {
+pub(crate) async fn add<T: Entry>(identity: Identity, ctx: Ctx, entry: T) -> ApiResult<Created> {
     let viewer = ctx.clone();
     let show = move |entry: &T| Created::new(shown(&viewer, entry));
     ctx.creating(show, async |ctx| identity.add_entry(&ctx, entry).await).await
 }
 
-fn new_id() -> String {
+pub(crate) fn new_id() -> String {
     Uuid::new_v4().simple().to_string()
 }
 
-fn set<T>(patch: Patch<T>) -> Option<T> {
+pub(crate) fn set<T>(patch: Patch<T>) -> Option<T> {
     match patch {
         Patch::Set(value) => Some(value),
         Patch::Null | Patch::Absent => None,
@@ -156,6 +168,7 @@ async fn update_region(
                 region.description.clone_from(description);
             }
             parent.clone().apply(&mut region.parent_region_id);
+            Ok(())
         })
         .await?;
     Ok(Json(shown(&ctx, &region)))
@@ -204,6 +217,7 @@ async fn update_service(
                 service.description.clone_from(description);
             }
             service.enabled = enabled.unwrap_or(service.enabled);
+            Ok(())
         })
         .await?;
     Ok(Json(shown(&ctx, &service)))
@@ -218,11 +232,12 @@ fn check_interface(interface: &str) -> Result<(), Fault> {
     ))
 }
 
-/// The region of an endpoint under its new name or its old one.
-fn region_of(fields: &mut Fields) -> Result<Patch<String>, Fault> {
+/// The region of an endpoint under its new name or its old one, and whether it was the old one.
+fn region_of(fields: &mut Fields) -> Result<(Patch<String>, bool), Fault> {
     let new = fields.text("region_id", NAME_LONG)?;
     let old = fields.text("region", NAME_LONG)?;
-    Ok(if new == Patch::Absent { old } else { new })
+    let is_old = new == Patch::Absent && old != Patch::Absent;
+    Ok((if is_old { old } else { new }, is_old))
 }
 
 async fn create_endpoint(
@@ -231,13 +246,15 @@ async fn create_endpoint(
     StrictJson(body): StrictJson<Value>,
 ) -> ApiResult<Created> {
     let mut fields = Fields::below("endpoint", body)?;
+    let (region, makes_region) = region_of(&mut fields)?;
     let endpoint = Endpoint {
         id: new_id(),
         service_id: fields.required_name("service_id", 64)?,
-        region_id: set(region_of(&mut fields)?),
+        region_id: set(region),
         interface: fields.required_name("interface", 16)?,
         url: fields.required_name("url", 2048)?,
         enabled: fields.flag("enabled")?.unwrap_or(true),
+        makes_region,
     };
     fields.ignore(&["id", "links", "name"]);
     fields.finish()?;
@@ -253,7 +270,7 @@ async fn update_endpoint(
 ) -> ApiResult<Json<Value>> {
     let mut fields = Fields::below("endpoint", body)?;
     let service = fields.name("service_id", 64)?;
-    let region = region_of(&mut fields)?;
+    let (region, makes_region) = region_of(&mut fields)?;
     let interface = fields.name("interface", 16)?;
     let url = fields.name("url", 2048)?;
     let enabled = fields.flag("enabled")?;
@@ -274,7 +291,9 @@ async fn update_endpoint(
                 endpoint.url.clone_from(url);
             }
             region.clone().apply(&mut endpoint.region_id);
+            endpoint.makes_region = makes_region;
             endpoint.enabled = enabled.unwrap_or(endpoint.enabled);
+            Ok(())
         })
         .await?;
     Ok(Json(shown(&ctx, &endpoint)))

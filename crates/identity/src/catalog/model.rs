@@ -35,6 +35,9 @@ pub(crate) struct Endpoint {
     /// May name the project: `$(project_id)s`.
     pub url: String,
     pub enabled: bool,
+    /// Whether the region is made if there is none: asked for by the region's old name, `region`.
+    /// Not kept.
+    pub makes_region: bool,
 }
 
 impl Region {

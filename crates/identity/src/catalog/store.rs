@@ -30,6 +30,7 @@ fn endpoint_of(row: &Row) -> Result<Endpoint, DatabaseError> {
         interface: row.text("interface")?,
         url: row.text("url")?,
         enabled: row.bool("enabled")?,
+        makes_region: false,
     })
 }
 

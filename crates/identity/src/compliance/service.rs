@@ -270,7 +270,7 @@ impl Identity {
                     let mut ended = Vec::new();
                     for id in store::ended(tx, now).await? {
                         let user = locked(tx, &id).await?;
-                        ended.push(remove(tx, &user).await?);
+                        ended.extend(remove(tx, &user).await?);
                     }
                     Ok::<_, Fault>(ended)
                 })

@@ -1,19 +1,28 @@
-//! `GET /identity` and `GET /identity/v3`.
+//! `GET /identity` and `GET /identity/v3`, and what is no more.
 
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
+use cloud_types::{Fault, FaultKind};
 use serde_json::{Value, json};
-use service_kit::{Access, Answer, Ctx, Json, Method, Routes, Service, StatusCode};
+use service_kit::{Access, Answer, ApiResult, Ctx, Json, Method, Routes, Service, StatusCode};
 
 use crate::Identity;
 
 pub(crate) fn routes() -> Routes<Identity> {
-    Routes::new(Service::Identity).route(Method::GET, "", Access::Public, versions).route(
-        Method::GET,
-        "/v3",
-        Access::Public,
-        version,
+    Routes::new(Service::Identity)
+        .route(Method::GET, "", Access::Public, versions)
+        .route(Method::GET, "/v3", Access::Public, version)
+        .route(Method::GET, "/v3/OS-SIMPLE-CERT/ca", Access::Public, certificates)
+        .route(Method::GET, "/v3/OS-SIMPLE-CERT/certificates", Access::Public, certificates)
+}
+
+/// What signed tokens before they were signed as they are now; upstream answers the same.
+async fn certificates() -> ApiResult<StatusCode> {
+    Err(Fault::new(
+        FaultKind::Gone,
+        "This API is no longer available due to the removal of support for PKI tokens.",
     )
+    .into())
 }
 
 fn v3(ctx: &Ctx) -> Value {

@@ -12,7 +12,7 @@ use service_kit::{
 
 use super::service::DomainChange;
 use crate::fields::{Fields, NAME_SHORT, Patch};
-use crate::{Identity, wire};
+use crate::{Identity, options, wire};
 
 pub(crate) fn routes() -> Routes<Identity> {
     let rule = Access::Rule;
@@ -20,7 +20,12 @@ pub(crate) fn routes() -> Routes<Identity> {
         .route(Method::GET, "/v3/domains", rule("identity:list_domains"), list)
         .route(Method::POST, "/v3/domains", rule("identity:create_domain"), create)
         .route(Method::GET, "/v3/domains/{domain_id}", rule("identity:get_domain"), show)
-        .route(Method::PATCH, "/v3/domains/{domain_id}", rule("identity:update_domain"), update)
+        .route(
+            Method::PATCH,
+            "/v3/domains/{domain_id}",
+            Access::AfterLookup(&["identity:update_domain"]),
+            update,
+        )
         .route(Method::DELETE, "/v3/domains/{domain_id}", rule("identity:delete_domain"), delete)
 }
 
@@ -51,11 +56,13 @@ fn read(body: Value, new: bool) -> Result<(DomainChange, Option<DomainId>), Faul
         Patch::Set(id) if new => Some(id),
         _ => None,
     };
-    fields.ignore(&["id", "links", "options", "tags"]);
+    fields.ignore(&["id", "links"]);
     let change = DomainChange {
         name,
         description: fields.description()?,
         enabled: fields.flag("enabled")?,
+        tags: crate::project::api::read_tags(&mut fields)?,
+        options: options::read(&mut fields)?,
         extra: fields.extra()?,
     };
     Ok((change, explicit))

@@ -13,6 +13,8 @@ pub(crate) struct Domain {
     pub name: String,
     pub description: String,
     pub enabled: bool,
+    pub tags: Vec<String>,
+    pub options: Map<String, Value>,
     pub extra: Map<String, Value>,
     pub serial: u64,
     pub generation: i64,
@@ -34,8 +36,8 @@ impl Domain {
         view.insert("name".into(), json!(self.name));
         view.insert("description".into(), json!(self.description));
         view.insert("enabled".into(), json!(self.enabled));
-        view.insert("options".into(), json!({}));
-        view.insert("tags".into(), json!([]));
+        view.insert("options".into(), json!(self.options));
+        view.insert("tags".into(), json!(self.tags));
         Value::Object(view)
     }
 }

@@ -11,14 +11,16 @@ use crate::fields::merge_extra;
 use crate::token::RevocationKind;
 use crate::token::service::{GONE, revoke};
 use crate::token::store::{Granted, roles_in_scope};
-use crate::{Identity, group, project, user, wire};
+use crate::{Identity, group, limit, options, project, role, target, user, wire};
 
 /// A new domain, or what changes of one.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct DomainChange {
     pub name: Option<String>,
     pub description: Option<String>,
     pub enabled: Option<bool>,
+    pub tags: Option<Vec<String>>,
+    pub options: Option<Map<String, Value>>,
     pub extra: Map<String, Value>,
 }
 
@@ -49,23 +51,22 @@ impl Identity {
         ctx: &Ctx,
         filters: Filters,
     ) -> Result<Vec<Domain>, Fault> {
-        ctx.authorise("identity:list_domains", &Target::none())?;
-        let overseer = ctx.may("identity:overseer", &Target::none());
+        ctx.authorise("identity:list_domains", &target::list(ctx))?;
+        // The token of a domain sees that domain.
         let own = ctx.token()?.domain.clone();
         let enabled = filters.flag("enabled")?;
         let page = wire::page_request(&filters)?;
-        let rows: Vec<Domain> = self
-            .look(move |tx| {
-                let (filters, page) = (filters.clone(), page.clone());
-                Box::pin(async move { Ok(store::list(tx, enabled, &filters, &page).await?) })
-            })
-            .await?;
-        // A manager of a domain sees that domain.
-        Ok(rows.into_iter().filter(|domain| overseer || own.as_ref() == Some(&domain.id)).collect())
+        self.look(move |tx| {
+            let (own, filters, page) = (own.clone(), filters.clone(), page.clone());
+            Box::pin(
+                async move { Ok(store::list(tx, own.as_ref(), enabled, &filters, &page).await?) },
+            )
+        })
+        .await
     }
 
     pub(crate) async fn domain(&self, ctx: &Ctx, id: &DomainId) -> Result<Domain, Fault> {
-        ctx.authorise("identity:get_domain", &Target::domain(id))?;
+        ctx.authorise("identity:get_domain", &target::domain(id))?;
         let id = id.clone();
         self.look(move |tx| {
             let id = id.clone();
@@ -115,6 +116,8 @@ impl Identity {
                     name: change.name.unwrap_or_default(),
                     description: change.description.unwrap_or_default(),
                     enabled: change.enabled.unwrap_or(true),
+                    tags: change.tags.unwrap_or_default(),
+                    options: change.options.unwrap_or_default(),
                     extra: change.extra,
                     serial: 0,
                     generation: 1,
@@ -136,13 +139,17 @@ impl Identity {
         id: &DomainId,
         change: DomainChange,
     ) -> Result<Domain, Fault> {
-        ctx.authorise("identity:update_domain", &Target::domain(id))?;
-        let id = id.clone();
+        let (id, asker) = (id.clone(), ctx.clone());
         self.change(ctx, move |tx| {
-            let (id, change) = (id.clone(), change.clone());
+            let (id, change, asker) = (id.clone(), change.clone(), asker.clone());
             Box::pin(async move {
                 let before = locked(tx, &id).await?;
+                asker.authorise("identity:update_domain", &target::domain(&id))?;
                 let mut domain = before.clone();
+                options::update("domain", id.as_str(), &mut domain.options, change.options)?;
+                if let Some(tags) = change.tags {
+                    domain.tags = tags;
+                }
                 if let Some(name) = change.name {
                     domain.name = name;
                 }
@@ -173,12 +180,13 @@ impl Identity {
     /// Deletes a disabled domain that has no projects left; its users and groups go with it.
     /// Projects own servers and networks, so they are never deleted by the way.
     pub(crate) async fn delete_domain(&self, ctx: &Ctx, id: &DomainId) -> Result<(), Fault> {
-        ctx.authorise("identity:delete_domain", &Target::domain(id))?;
+        ctx.authorise("identity:delete_domain", &target::domain(id))?;
         let id = id.clone();
         self.change(ctx, move |tx| {
             let id = id.clone();
             Box::pin(async move {
                 let domain = locked(tx, &id).await?;
+                options::check_delete("domain", id.as_str(), &domain.options)?;
                 if domain.enabled {
                     return Err(Fault::forbidden(
                         "Cannot delete a domain that is enabled, please disable it first.",
@@ -193,13 +201,18 @@ impl Identity {
                 let mut revocations = vec![revoke(tx, kind, id.as_str(), "", GONE).await?];
                 for member in user::store::any_in_domain(tx, &id).await? {
                     if let Some(found) = user::store::get(tx, &member).await? {
-                        revocations.push(user::service::remove(tx, &found).await?);
+                        revocations.extend(user::service::remove(tx, &found).await?);
                     }
                 }
                 for group in group::store::in_domain(tx, &id).await? {
                     revocations.push(revoke(tx, RevocationKind::Group, &group, "", GONE).await?);
                     group::store::delete(tx, &group).await?;
                 }
+                for role in role::store::of_domain(tx, &id).await? {
+                    revocations.extend(role::service::remove(tx, &role).await?);
+                }
+                limit::store::delete_of(tx, id.as_str()).await?;
+                crate::domain_config::store::delete(tx, id.as_str(), None, None).await?;
                 store::delete(tx, &id).await?;
                 journal(tx, "delete", &id, Some(&domain), None);
                 Ok(((), revocations))

@@ -13,6 +13,8 @@ fn domain_of(row: &Row) -> Result<Domain, DatabaseError> {
         name: row.text("name")?,
         description: row.text("description")?,
         enabled: row.bool("enabled")?,
+        tags: row.json("tags")?,
+        options: row.json("options")?,
         extra: row.json("extra")?,
         serial: u64::try_from(row.int("serial")?).unwrap_or(0),
         generation: row.int("generation")?,
@@ -31,13 +33,18 @@ pub(crate) async fn by_name(tx: &mut Tx, name: &str) -> Result<Option<Domain>, D
     row.as_ref().map(domain_of).transpose()
 }
 
+/// `own` limits the list to one domain.
 pub(crate) async fn list(
     tx: &mut Tx,
+    own: Option<&DomainId>,
     enabled: Option<bool>,
     filters: &Filters,
     page: &PageRequest,
 ) -> Result<Vec<Domain>, DatabaseError> {
     let mut condition = Where::default();
+    if let Some(own) = own {
+        condition.equal("id", own);
+    }
     if let Some(enabled) = enabled {
         condition.equal("enabled", enabled);
     }
@@ -72,13 +79,16 @@ pub(crate) async fn insert(tx: &mut Tx, domain: &Domain) -> Result<bool, Databas
     let inserted = tx
         .execute(
             "INSERT INTO identity_domains
-                 (id, name, description, enabled, extra, serial, generation, created_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
+                 (id, name, description, enabled, tags, options, extra, serial, generation,
+                  created_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING",
             &params![
                 domain.id,
                 domain.name,
                 domain.description,
                 domain.enabled,
+                serde_json::json!(domain.tags).to_string(),
+                serde_json::Value::Object(domain.options.clone()).to_string(),
                 serde_json::Value::Object(domain.extra.clone()).to_string(),
                 i64::try_from(domain.serial).unwrap_or(i64::MAX),
                 domain.generation,
@@ -93,8 +103,8 @@ pub(crate) async fn update(tx: &mut Tx, domain: &Domain) -> Result<(), DatabaseE
     let changed = tx
         .execute(
             "UPDATE identity_domains
-             SET name = $3, description = $4, enabled = $5, extra = $6, serial = $7,
-                 generation = generation + 1
+             SET name = $3, description = $4, enabled = $5, tags = $6, options = $7, extra = $8,
+                 serial = $9, generation = generation + 1
              WHERE id = $1 AND generation = $2",
             &params![
                 domain.id,
@@ -102,6 +112,8 @@ pub(crate) async fn update(tx: &mut Tx, domain: &Domain) -> Result<(), DatabaseE
                 domain.name,
                 domain.description,
                 domain.enabled,
+                serde_json::json!(domain.tags).to_string(),
+                serde_json::Value::Object(domain.options.clone()).to_string(),
                 serde_json::Value::Object(domain.extra.clone()).to_string(),
                 i64::try_from(domain.serial).unwrap_or(i64::MAX)
             ],

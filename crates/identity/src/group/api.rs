@@ -16,13 +16,14 @@ use crate::{Identity, wire};
 
 pub(crate) fn routes() -> Routes<Identity> {
     let rule = Access::Rule;
+    let gone_first = Access::AfterLookup(&["identity:delete_group"]);
     let member = "/v3/groups/{group_id}/users/{user_id}";
     Routes::new(Service::Identity)
         .route(Method::GET, "/v3/groups", rule("identity:list_groups"), list)
         .route(Method::POST, "/v3/groups", rule("identity:create_group"), create)
         .route(Method::GET, "/v3/groups/{group_id}", rule("identity:get_group"), show)
         .route(Method::PATCH, "/v3/groups/{group_id}", rule("identity:update_group"), update)
-        .route(Method::DELETE, "/v3/groups/{group_id}", rule("identity:delete_group"), delete)
+        .route(Method::DELETE, "/v3/groups/{group_id}", gone_first, delete)
         .route(
             Method::GET,
             "/v3/groups/{group_id}/users",
@@ -62,11 +63,14 @@ async fn create(
         Patch::Null | Patch::Absent => None,
     };
     let description = fields.description()?.unwrap_or_default();
-    fields.finish()?;
+    fields.ignore(&["id", "links"]);
+    let extra = fields.extra()?;
     let viewer = ctx.clone();
     let show = move |group: &Group| Created::new(json!({"group": group.view(&viewer)}));
-    ctx.creating(show, async |ctx| identity.create_group(&ctx, name, description, domain).await)
-        .await
+    ctx.creating(show, async |ctx| {
+        identity.create_group(&ctx, name, description, extra, domain).await
+    })
+    .await
 }
 
 async fn update(
@@ -79,8 +83,8 @@ async fn update(
     let name = fields.name("name", NAME_SHORT)?;
     let description = fields.description()?;
     fields.ignore(&["id", "links", "domain_id"]);
-    fields.finish()?;
-    let group = identity.update_group(&ctx, &id, name, description).await?;
+    let extra = fields.extra()?;
+    let group = identity.update_group(&ctx, &id, name, description, extra).await?;
     Ok(Json(json!({"group": group.view(&ctx)})))
 }
 

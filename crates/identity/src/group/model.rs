@@ -1,10 +1,10 @@
 //! What a group is.
 
 use cloud_types::DomainId;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use service_kit::{Ctx, Target};
 
-use crate::wire;
+use crate::{target, wire};
 
 /// A group.
 #[derive(Clone, Debug)]
@@ -13,6 +13,7 @@ pub(crate) struct Group {
     pub domain_id: DomainId,
     pub name: String,
     pub description: String,
+    pub extra: Map<String, Value>,
     /// Raised with what must end the tokens of users whom a mapping put into the group.
     #[allow(dead_code)] // Read where such a token is made.
     pub serial: u64,
@@ -28,16 +29,16 @@ impl Group {
 
     /// What the journal keeps.
     pub fn public(&self) -> Value {
-        json!({
-            "id": self.id,
-            "domain_id": self.domain_id,
-            "name": self.name,
-            "description": self.description,
-        })
+        let mut view = self.extra.clone();
+        view.insert("id".into(), json!(self.id));
+        view.insert("domain_id".into(), json!(self.domain_id));
+        view.insert("name".into(), json!(self.name));
+        view.insert("description".into(), json!(self.description));
+        Value::Object(view)
     }
 
     /// Where a rule about the group looks.
     pub fn target(&self) -> Target {
-        Target::domain(&self.domain_id)
+        target::group(&self.domain_id)
     }
 }

@@ -2,17 +2,18 @@
 
 use cloud_types::{DomainId, Fault, UserId};
 use database::{JournalEntry, ObjectLock, Tx};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use service_kit::{Ctx, Filters, Target};
 use uuid::Uuid;
 
 use super::model::Group;
 use super::store;
+use crate::fields::merge_extra;
 use crate::filter::ExpiryFilter;
 use crate::token::service::{GONE, revoke};
 use crate::token::{Revocation, RevocationKind};
 use crate::user::model::User;
-use crate::{Identity, domain, user, wire};
+use crate::{Identity, domain, target, user, wire};
 
 fn journal(
     tx: &mut Tx,
@@ -67,11 +68,11 @@ impl Identity {
         ctx: &Ctx,
         filters: Filters,
     ) -> Result<Vec<Group>, Fault> {
-        let domain = self.list_domain(ctx, "identity:list_groups", &filters)?;
+        let domains = self.list_domains_of(ctx, "identity:list_groups", &filters)?;
         let page = wire::page_request(&filters)?;
         self.look(move |tx| {
-            let (domain, filters, page) = (domain.clone(), filters.clone(), page.clone());
-            Box::pin(async move { Ok(store::list(tx, domain.as_ref(), &filters, &page).await?) })
+            let (domains, filters, page) = (domains.clone(), filters.clone(), page.clone());
+            Box::pin(async move { Ok(store::list(tx, &domains, &filters, &page).await?) })
         })
         .await
     }
@@ -85,7 +86,10 @@ impl Identity {
                 Box::pin(async move { Ok(store::of_user(tx, &user).await?) })
             })
             .await?;
-        Ok(groups.iter().map(|group| group.view(ctx)).collect())
+        // The token of a domain sees that domain's.
+        let own = ctx.token()?.domain.clone();
+        let seen = |group: &&Group| own.as_ref().is_none_or(|own| group.domain_id == *own);
+        Ok(groups.iter().filter(seen).map(|group| group.view(ctx)).collect())
     }
 
     pub(crate) async fn group(&self, ctx: &Ctx, rule: &str, id: &str) -> Result<Group, Fault> {
@@ -113,15 +117,19 @@ impl Identity {
         ctx: &Ctx,
         name: String,
         description: String,
+        extra: Map<String, Value>,
         domain: Option<DomainId>,
     ) -> Result<Group, Fault> {
+        // As upstream: who runs one domain names it.
+        let wanted = domain.as_ref().map_or_else(Target::none, target::group);
+        ctx.authorise("identity:create_group", &wanted)?;
         let domain = self.domain_for(ctx, domain.as_ref())?;
-        ctx.authorise("identity:create_group", &Target::domain(&domain))?;
         let group = Group {
             id: Uuid::new_v4().simple().to_string(),
             domain_id: domain,
             name,
             description,
+            extra,
             serial: 0,
         };
         self.change(ctx, move |tx| {
@@ -146,11 +154,13 @@ impl Identity {
         id: &str,
         name: Option<String>,
         description: Option<String>,
+        extra: Map<String, Value>,
     ) -> Result<Group, Fault> {
         self.group(ctx, "identity:update_group", id).await?;
         let id = id.to_owned();
         self.change(ctx, move |tx| {
             let (id, name, description) = (id.clone(), name.clone(), description.clone());
+            let extra = extra.clone();
             Box::pin(async move {
                 tx.lock(&[ObjectLock::new("group", &id)]).await?;
                 let before = existing(tx, &id).await?;
@@ -161,6 +171,7 @@ impl Identity {
                 if let Some(description) = description {
                     group.description = description;
                 }
+                merge_extra(&mut group.extra, extra);
                 if !store::update(tx, &group).await? {
                     return Err(taken(&group));
                 }
@@ -172,13 +183,14 @@ impl Identity {
     }
 
     pub(crate) async fn delete_group(&self, ctx: &Ctx, id: &str) -> Result<(), Fault> {
-        self.group(ctx, "identity:delete_group", id).await?;
-        let id = id.to_owned();
+        let (id, asker) = (id.to_owned(), ctx.clone());
         self.change(ctx, move |tx| {
-            let id = id.clone();
+            let (id, asker) = (id.clone(), asker.clone());
             Box::pin(async move {
                 tx.lock(&[ObjectLock::new("group", &id)]).await?;
+                // As upstream: of what does not exist whoever asks is told so.
                 let group = existing(tx, &id).await?;
+                asker.authorise("identity:delete_group", &group.target())?;
                 let members = store::members(tx, &id).await?;
                 let mut ended = end_tokens(tx, &members).await?;
                 ended.push(revoke(tx, RevocationKind::Group, &id, "", GONE).await?);
@@ -204,8 +216,11 @@ impl Identity {
                 Box::pin(async move { Ok(user::store::in_group(tx, &id).await?) })
             })
             .await?;
+        // The token of a domain sees that domain's.
+        let own = ctx.token()?.domain.clone();
         let fits = |user: &User| {
             expiry.is_none_or(|filter| filter.matches(user.standing.password_expires_at))
+                && own.as_ref().is_none_or(|own| user.domain_id == *own)
         };
         Ok(users.into_iter().filter(fits).map(|user| self.seen_now(user)).collect())
     }
@@ -230,7 +245,7 @@ impl Identity {
             .await?;
         let mut target = found.as_ref().map_or_else(Target::none, Group::target);
         if let Some(user) = &member_found {
-            target = target.with("member_domain_id", user.domain_id.as_str());
+            target = target.with("user.domain_id", user.domain_id.as_str());
         }
         ctx.authorise(rule, &target)?;
         match (found, member_found) {
@@ -294,7 +309,7 @@ impl Identity {
         group: &str,
         member: &UserId,
     ) -> Result<(), Fault> {
-        self.group(ctx, "identity:check_user_in_group", group).await?;
+        self.membership(ctx, "identity:check_user_in_group", group, member).await?;
         let (id, wanted) = (group.to_owned(), member.clone());
         let members = self
             .look(move |tx| {

@@ -13,6 +13,7 @@ fn group_of(row: &Row) -> Result<Group, DatabaseError> {
         domain_id: row.parse("domain_id")?,
         name: row.text("name")?,
         description: row.text("description")?,
+        extra: row.json("extra")?,
         serial: u64::try_from(row.int("serial")?).unwrap_or(0),
     })
 }
@@ -24,12 +25,12 @@ pub(crate) async fn get(tx: &mut Tx, id: &str) -> Result<Option<Group>, Database
 
 pub(crate) async fn list(
     tx: &mut Tx,
-    domain: Option<&DomainId>,
+    domains: &[DomainId],
     filters: &Filters,
     page: &PageRequest,
 ) -> Result<Vec<Group>, DatabaseError> {
     let mut condition = Where::default();
-    if let Some(domain) = domain {
+    for domain in domains {
         condition.equal("domain_id", domain);
     }
     condition.text("name", "name", filters);
@@ -55,9 +56,16 @@ pub(crate) async fn insert(tx: &mut Tx, group: &Group) -> Result<bool, DatabaseE
     let now = tx.now();
     let inserted = tx
         .execute(
-            "INSERT INTO identity_groups (id, domain_id, name, description, created_at)
-             VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
-            &params![group.id, group.domain_id, group.name, group.description, now],
+            "INSERT INTO identity_groups (id, domain_id, name, description, extra, created_at)
+             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+            &params![
+                group.id,
+                group.domain_id,
+                group.name,
+                group.description,
+                serde_json::Value::Object(group.extra.clone()).to_string(),
+                now
+            ],
         )
         .await?;
     Ok(inserted == 1)
@@ -67,11 +75,17 @@ pub(crate) async fn insert(tx: &mut Tx, group: &Group) -> Result<bool, DatabaseE
 pub(crate) async fn update(tx: &mut Tx, group: &Group) -> Result<bool, DatabaseError> {
     let changed = tx
         .execute(
-            "UPDATE identity_groups SET name = $2, description = $3
+            "UPDATE identity_groups SET name = $2, description = $3, extra = $5
              WHERE id = $1 AND NOT EXISTS (
                  SELECT 1 FROM identity_groups o
                  WHERE o.domain_id = $4 AND o.name = $2 AND o.id <> $1)",
-            &params![group.id, group.name, group.description, group.domain_id],
+            &params![
+                group.id,
+                group.name,
+                group.description,
+                group.domain_id,
+                serde_json::Value::Object(group.extra.clone()).to_string()
+            ],
         )
         .await?;
     Ok(changed == 1)

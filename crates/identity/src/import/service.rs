@@ -132,6 +132,7 @@ impl Importer<'_> {
                 domain_id: id("domain", &self.plan.here("domain", &wanted.domain_id))?,
                 name: wanted.name.clone(),
                 description: wanted.description.clone(),
+                extra: Map::new(),
                 serial: 0,
             };
             Self::taken(group::store::insert(self.tx, &group).await?, "group", &group.name)?;
@@ -146,6 +147,8 @@ impl Importer<'_> {
                 id: id("role", &wanted.id)?,
                 name: wanted.name.clone(),
                 description: wanted.description.clone(),
+                domain_id: None,
+                options: Map::new(),
                 created_at: now,
             };
             Self::taken(role::store::insert(self.tx, &role).await?, "role", &role.name)?;
@@ -162,6 +165,8 @@ impl Importer<'_> {
                 name: wanted.name.clone(),
                 description: wanted.description.clone(),
                 enabled: wanted.enabled,
+                tags: Vec::new(),
+                options: Map::new(),
                 extra: Map::new(),
                 serial: 0,
                 generation: 1,
@@ -180,6 +185,7 @@ impl Importer<'_> {
                 id: id("project", &wanted.id)?,
                 domain_id: id("domain", &self.plan.here("domain", &wanted.domain_id))?,
                 parent_id: parent.map(|parent| id("project", &parent)).transpose()?,
+                is_domain: false,
                 name: wanted.name.clone(),
                 description: wanted.description.clone(),
                 enabled: wanted.enabled,

@@ -2,6 +2,8 @@
 
 mod accounts;
 mod base;
+mod credentials;
+mod resources;
 
 use database::{Migration, MigrationSet};
 
@@ -12,5 +14,7 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
         Migration { number: 1, name: "identity", sql: base::IDENTITY },
         Migration { number: 2, name: "serials", sql: base::SERIALS },
         Migration { number: 3, name: "accounts", sql: accounts::ACCOUNTS },
+        Migration { number: 4, name: "resources", sql: resources::RESOURCES },
+        Migration { number: 5, name: "credentials", sql: credentials::CREDENTIALS },
     ],
 };

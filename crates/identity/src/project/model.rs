@@ -4,6 +4,7 @@ use cloud_types::{DomainId, ProjectId, Timestamp};
 use serde_json::{Map, Value, json};
 use service_kit::Ctx;
 
+use crate::domain::model::Domain;
 use crate::wire;
 
 /// A project.
@@ -13,6 +14,9 @@ pub(crate) struct Project {
     pub domain_id: DomainId,
     /// The project above this one; `None` directly below the domain.
     pub parent_id: Option<ProjectId>,
+    /// Whether this is a domain, seen as the project at the root of its tree. Its `domain_id` is
+    /// its own id then.
+    pub is_domain: bool,
     pub name: String,
     pub description: String,
     pub enabled: bool,
@@ -25,6 +29,34 @@ pub(crate) struct Project {
 }
 
 impl Project {
+    /// The root of a domain's projects.
+    pub fn of_domain(domain: &Domain) -> Project {
+        Project {
+            id: domain.id.as_str().parse().unwrap_or_else(|_| ProjectId::random()),
+            domain_id: domain.id.clone(),
+            parent_id: None,
+            is_domain: true,
+            name: domain.name.clone(),
+            description: domain.description.clone(),
+            enabled: domain.enabled,
+            tags: domain.tags.clone(),
+            options: domain.options.clone(),
+            extra: domain.extra.clone(),
+            serial: domain.serial,
+            generation: domain.generation,
+            created_at: domain.created_at,
+        }
+    }
+
+    /// What is above it, as clients name it: a project, or the domain; nothing above a domain.
+    pub fn parent(&self) -> Option<&str> {
+        match &self.parent_id {
+            _ if self.is_domain => None,
+            Some(parent) => Some(parent.as_str()),
+            None => Some(self.domain_id.as_str()),
+        }
+    }
+
     /// What the API shows.
     pub fn view(&self, ctx: &Ctx) -> Value {
         let mut view = self.public();
@@ -34,15 +66,14 @@ impl Project {
 
     /// What the journal keeps.
     pub fn public(&self) -> Value {
-        let parent = self.parent_id.as_ref().map_or(self.domain_id.as_str(), ProjectId::as_str);
         let mut view = self.extra.clone();
         view.insert("id".into(), json!(self.id));
-        view.insert("domain_id".into(), json!(self.domain_id));
-        view.insert("parent_id".into(), json!(parent));
+        view.insert("domain_id".into(), json!((!self.is_domain).then_some(&self.domain_id)));
+        view.insert("parent_id".into(), json!(self.parent()));
         view.insert("name".into(), json!(self.name));
         view.insert("description".into(), json!(self.description));
         view.insert("enabled".into(), json!(self.enabled));
-        view.insert("is_domain".into(), json!(false));
+        view.insert("is_domain".into(), json!(self.is_domain));
         view.insert("tags".into(), json!(self.tags));
         view.insert("options".into(), json!(self.options));
         Value::Object(view)

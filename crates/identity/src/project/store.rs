@@ -12,6 +12,7 @@ fn project_of(row: &Row) -> Result<Project, DatabaseError> {
         id: row.parse("id")?,
         domain_id: row.parse("domain_id")?,
         parent_id: row.opt_text("parent_id")?.and_then(|id| id.parse().ok()),
+        is_domain: false,
         name: row.text("name")?,
         description: row.text("description")?,
         enabled: row.bool("enabled")?,
@@ -43,15 +44,71 @@ pub(crate) async fn by_name(
     row.as_ref().map(project_of).transpose()
 }
 
+/// The project, or the domain that is seen as one.
+pub(crate) async fn get_any(tx: &mut Tx, id: &ProjectId) -> Result<Option<Project>, DatabaseError> {
+    if let Some(found) = get(tx, id).await? {
+        return Ok(Some(found));
+    }
+    let Ok(domain) = id.as_str().parse() else {
+        return Ok(None);
+    };
+    Ok(crate::domain::store::get(tx, &domain).await?.as_ref().map(Project::of_domain))
+}
+
+/// The projects above one, the nearest first; the domain is not among them.
+pub(crate) async fn ancestors(tx: &mut Tx, id: &ProjectId) -> Result<Vec<Project>, DatabaseError> {
+    let rows = tx
+        .query(
+            "WITH RECURSIVE line (id, parent_id, depth) AS (
+                 SELECT id, parent_id, 0 FROM identity_projects WHERE id = $1
+                 UNION
+                 SELECT p.id, p.parent_id, line.depth + 1
+                 FROM identity_projects p JOIN line ON p.id = line.parent_id
+                 WHERE line.depth < 1000
+             )
+             SELECT p.* FROM line JOIN identity_projects p ON p.id = line.id
+             WHERE line.depth > 0 ORDER BY line.depth",
+            &params![id],
+        )
+        .await?;
+    rows.iter().map(project_of).collect()
+}
+
+/// The projects below one (or below a domain), parents before their children.
+pub(crate) async fn subtree(tx: &mut Tx, top: &Project) -> Result<Vec<Project>, DatabaseError> {
+    let sql = if top.is_domain {
+        "WITH RECURSIVE tree (id, depth) AS (
+             SELECT id, 1 FROM identity_projects WHERE domain_id = $1 AND parent_id IS NULL
+             UNION
+             SELECT p.id, tree.depth + 1
+             FROM identity_projects p JOIN tree ON p.parent_id = tree.id WHERE tree.depth < 1000
+         )
+         SELECT p.* FROM tree JOIN identity_projects p ON p.id = tree.id
+         ORDER BY tree.depth, p.id"
+    } else {
+        "WITH RECURSIVE tree (id, depth) AS (
+             SELECT id, 1 FROM identity_projects WHERE parent_id = $1
+             UNION
+             SELECT p.id, tree.depth + 1
+             FROM identity_projects p JOIN tree ON p.parent_id = tree.id WHERE tree.depth < 1000
+         )
+         SELECT p.* FROM tree JOIN identity_projects p ON p.id = tree.id
+         ORDER BY tree.depth, p.id"
+    };
+    let rows = tx.query(sql, &params![top.id]).await?;
+    rows.iter().map(project_of).collect()
+}
+
+/// Those in all of `domains` (one, or two that a list is limited to), and as the filters say.
 pub(crate) async fn list(
     tx: &mut Tx,
-    domain: Option<&DomainId>,
+    domains: &[DomainId],
     enabled: Option<bool>,
     filters: &Filters,
     page: &PageRequest,
 ) -> Result<Vec<Project>, DatabaseError> {
     let mut condition = Where::default();
-    if let Some(domain) = domain {
+    for domain in domains {
         condition.equal("domain_id", domain);
     }
     if let Some(enabled) = enabled {
@@ -62,6 +119,7 @@ pub(crate) async fn list(
         condition.with("COALESCE(parent_id, domain_id) = {}", parent);
     }
     condition.text("name", "name", filters);
+    condition.tags("tags", filters);
     let (clause, params) = condition.page("id", page);
     let rows =
         tx.query_dynamic(format!("SELECT * FROM identity_projects{clause}"), &params).await?;

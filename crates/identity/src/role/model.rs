@@ -1,7 +1,7 @@
 //! What a role is.
 
-use cloud_types::{RoleId, Timestamp};
-use serde_json::{Value, json};
+use cloud_types::{DomainId, RoleId, Timestamp};
+use serde_json::{Map, Value, json};
 use service_kit::Ctx;
 
 use crate::wire;
@@ -12,6 +12,9 @@ pub(crate) struct Role {
     pub id: RoleId,
     pub name: String,
     pub description: Option<String>,
+    /// Of the domain that the role belongs to; `None` for a role of the cloud.
+    pub domain_id: Option<DomainId>,
+    pub options: Map<String, Value>,
     pub created_at: Timestamp,
 }
 
@@ -28,9 +31,9 @@ impl Role {
         json!({
             "id": self.id,
             "name": self.name,
-            "domain_id": null,
+            "domain_id": self.domain_id,
             "description": self.description,
-            "options": {},
+            "options": self.options,
         })
     }
 

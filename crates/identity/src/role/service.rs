@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use cloud_types::{Fault, RoleId};
+use cloud_types::{DomainId, Fault, RoleId};
 use database::{JournalEntry, ObjectLock, Tx};
+use serde_json::{Map, Value};
 use service_kit::{Ctx, Filters, Target};
 
 use super::model::Role;
@@ -11,7 +12,23 @@ use super::store;
 use crate::fields::Patch;
 use crate::token::service::revoke;
 use crate::token::{Revocation, RevocationKind};
-use crate::{Identity, token, wire};
+use crate::{Identity, application_credential, domain, options, target, token, wire};
+
+/// A new role, or what changes of one.
+#[derive(Clone)]
+pub(crate) struct RoleChange {
+    pub name: Option<String>,
+    pub description: Patch<String>,
+    pub options: Option<Map<String, Value>>,
+}
+
+/// Which of two rules is asked: a domain's roles have rules of their own.
+fn rule<'r>(domain: Option<&DomainId>, of_cloud: &'r str, of_domain: &'r str) -> &'r str {
+    if domain.is_some() { of_domain } else { of_cloud }
+}
+
+/// Roles that must be given by name, and never come along with another.
+const PERSONAS_ABOVE: [&str; 1] = ["admin"];
 
 /// Told after every change to roles and implications.
 const CHANNEL: &str = "identity_roles";
@@ -40,46 +57,79 @@ fn implications_lock() -> ObjectLock {
 }
 
 impl Identity {
-    /// Who asks about roles need not be told which role is which: the rules have no target.
     pub(crate) async fn list_roles(&self, ctx: &Ctx, filters: Filters) -> Result<Vec<Role>, Fault> {
-        ctx.authorise("identity:list_roles", &Target::none())?;
         let page = wire::page_request(&filters)?;
-        // There are no roles of a domain; a client that asks for them gets none.
-        if filters.get("domain_id").is_some_and(|text| !text.is_empty()) {
-            return Ok(Vec::new());
-        }
+        let domain: Option<DomainId> =
+            match filters.get("domain_id").filter(|text| !text.is_empty()) {
+                None => None,
+                Some(text) => Some(wire::id("domain", text)?),
+            };
+        let rule = rule(domain.as_ref(), "identity:list_roles", "identity:list_domain_roles");
+        ctx.authorise(rule, &Target::none())?;
         self.look(move |tx| {
-            let (filters, page) = (filters.clone(), page.clone());
-            Box::pin(async move { Ok(store::list(tx, &filters, &page).await?) })
+            let (domain, filters, page) = (domain.clone(), filters.clone(), page.clone());
+            Box::pin(async move { Ok(store::list(tx, domain.as_ref(), &filters, &page).await?) })
         })
         .await
     }
 
     pub(crate) async fn role(&self, ctx: &Ctx, id: &RoleId) -> Result<Role, Fault> {
-        ctx.authorise("identity:get_role", &Target::none())?;
-        let id = id.clone();
-        self.look(move |tx| {
-            let id = id.clone();
-            Box::pin(async move { existing(tx, &id).await })
-        })
-        .await
+        self.allowed(ctx, id, "identity:get_role", "identity:get_domain_role").await
+    }
+
+    /// A role to which the caller may do `of_cloud`, or `of_domain` where it is one of a domain.
+    async fn allowed(
+        &self,
+        ctx: &Ctx,
+        id: &RoleId,
+        of_cloud: &'static str,
+        of_domain: &'static str,
+    ) -> Result<Role, Fault> {
+        let wanted = id.clone();
+        let found = self
+            .look(move |tx| {
+                let id = wanted.clone();
+                Box::pin(async move { Ok(store::get(tx, &id).await?) })
+            })
+            .await?;
+        match found {
+            Some(role) => {
+                let rule = rule(role.domain_id.as_ref(), of_cloud, of_domain);
+                ctx.authorise(rule, &target::with_role(Target::none(), &role))?;
+                Ok(role)
+            }
+            // As upstream, whoever asks.
+            None => Err(wire::not_found("role", id)),
+        }
     }
 
     pub(crate) async fn create_role(
         &self,
         ctx: &Ctx,
-        name: String,
-        description: Patch<String>,
+        change: RoleChange,
+        domain: Option<DomainId>,
     ) -> Result<Role, Fault> {
-        ctx.authorise("identity:create_role", &Target::none())?;
+        let rule = rule(domain.as_ref(), "identity:create_role", "identity:create_domain_role");
+        ctx.authorise(rule, &Target::none())?;
         let role = self
             .change(ctx, move |tx| {
-                let (name, text) = (name.clone(), description.clone());
+                let (change, domain_id) = (change.clone(), domain.clone());
                 Box::pin(async move {
+                    if let Some(domain) = &domain_id
+                        && domain::store::get(tx, domain).await?.is_none()
+                    {
+                        return Err(wire::not_found("domain", domain));
+                    }
                     let mut description = None;
-                    text.apply(&mut description);
-                    let role =
-                        Role { id: RoleId::random(), name, description, created_at: tx.now() };
+                    change.description.apply(&mut description);
+                    let role = Role {
+                        id: RoleId::random(),
+                        name: change.name.unwrap_or_default(),
+                        description,
+                        domain_id,
+                        options: change.options.unwrap_or_default(),
+                        created_at: tx.now(),
+                    };
                     if !store::insert(tx, &role).await? {
                         return Err(wire::duplicate("role", &role.name, ""));
                     }
@@ -96,23 +146,26 @@ impl Identity {
         &self,
         ctx: &Ctx,
         id: &RoleId,
-        name: Option<String>,
-        description: Patch<String>,
+        change: RoleChange,
     ) -> Result<Role, Fault> {
-        ctx.authorise("identity:update_role", &Target::none())?;
+        self.allowed(ctx, id, "identity:update_role", "identity:update_domain_role").await?;
         let id = id.clone();
         let role = self
             .change(ctx, move |tx| {
-                let (id, name, description) = (id.clone(), name.clone(), description.clone());
+                let (id, change) = (id.clone(), change.clone());
                 Box::pin(async move {
                     tx.lock(&[ObjectLock::new("role", &id)]).await?;
                     let before = existing(tx, &id).await?;
                     let mut role = before.clone();
-                    if let Some(name) = name {
+                    options::update("role", id.as_str(), &mut role.options, change.options)?;
+                    if let Some(name) = change.name {
                         role.name = name;
                     }
-                    description.apply(&mut role.description);
-                    if role.name != before.name && store::by_name(tx, &role.name).await?.is_some() {
+                    change.description.apply(&mut role.description);
+                    let domain = role.domain_id.as_ref();
+                    if role.name != before.name
+                        && store::by_name(tx, domain, &role.name).await?.is_some()
+                    {
                         return Err(wire::duplicate("role", &role.name, ""));
                     }
                     store::update(tx, &role).await?;
@@ -128,15 +181,15 @@ impl Identity {
     /// Deletes a role with all its assignments. Tokens that carry it lose it as soon as a process
     /// has heard: they hold its id, which then means nothing.
     pub(crate) async fn delete_role(&self, ctx: &Ctx, id: &RoleId) -> Result<(), Fault> {
-        ctx.authorise("identity:delete_role", &Target::none())?;
+        self.allowed(ctx, id, "identity:delete_role", "identity:delete_domain_role").await?;
         let id = id.clone();
         self.change(ctx, move |tx| {
             let id = id.clone();
             Box::pin(async move {
+                tx.lock(&[ObjectLock::new("role", &id)]).await?;
                 let role = existing(tx, &id).await?;
-                let revocations = crate::assignment::service::end_all_of_role(tx, &id).await?;
-                store::delete(tx, &id).await?;
-                journal(tx, "delete", &id, Some(&role), None);
+                options::check_delete("role", id.as_str(), &role.options)?;
+                let revocations = remove(tx, &role).await?;
                 Ok(((), revocations))
             })
         })
@@ -148,9 +201,10 @@ impl Identity {
     pub(crate) async fn implications(
         &self,
         ctx: &Ctx,
+        rule: &str,
         prior: Option<RoleId>,
     ) -> Result<Vec<(Role, Vec<Role>)>, Fault> {
-        ctx.authorise("identity:list_implied_roles", &Target::none())?;
+        ctx.authorise(rule, &Target::none())?;
         self.look(move |tx| {
             let prior = prior.clone();
             Box::pin(async move {
@@ -191,6 +245,21 @@ impl Identity {
                 Box::pin(async move {
                     tx.lock(&[implications_lock()]).await?;
                     let pair = (existing(tx, &prior).await?, existing(tx, &implied).await?);
+                    if pair.0.domain_id.is_none()
+                        && let Some(domain) = &pair.1.domain_id
+                    {
+                        return Err(Fault::forbidden(format!(
+                            "The role {implied} belongs to the domain {domain}; a role of the \
+                             cloud cannot imply it."
+                        )));
+                    }
+                    if PERSONAS_ABOVE.contains(&pair.1.name.as_str()) && pair.1.domain_id.is_none()
+                    {
+                        return Err(Fault::forbidden(format!(
+                            "Role: {} cannot be an implied role.",
+                            pair.1.name
+                        )));
+                    }
                     let known = store::implications(tx).await?;
                     if reaches(&known, &implied, &prior) {
                         return Err(Fault::forbidden(format!(
@@ -250,6 +319,15 @@ async fn end_tokens_naming(tx: &mut Tx, role: &RoleId) -> Result<Vec<Revocation>
         ended.push(revoke(tx, RevocationKind::ImpliedRole, role.as_str(), "", serial).await?);
     }
     Ok(ended)
+}
+
+/// Deletes a role with all its assignments and implications, and ends the tokens that rest on them.
+pub(crate) async fn remove(tx: &mut Tx, role: &Role) -> Result<Vec<Revocation>, Fault> {
+    let mut revocations = crate::assignment::service::end_all_of_role(tx, &role.id).await?;
+    revocations.extend(application_credential::service::forget_role(tx, &role.id).await?);
+    store::delete(tx, &role.id).await?;
+    journal(tx, "delete", &role.id, Some(role), None);
+    Ok(revocations)
 }
 
 /// Whether `from` implies `to`, directly or by others, or is it.

@@ -1,6 +1,6 @@
 //! The SQL of `identity_roles` and `identity_implied_roles`.
 
-use cloud_types::{RoleId, UserId};
+use cloud_types::{DomainId, RoleId, UserId};
 use database::{DatabaseError, Row, Tx, params};
 use service_kit::{Filters, PageRequest};
 
@@ -12,6 +12,8 @@ fn role_of(row: &Row) -> Result<Role, DatabaseError> {
         id: row.parse("id")?,
         name: row.text("name")?,
         description: row.opt_text("description")?,
+        domain_id: row.text("domain_id")?.parse().ok(),
+        options: row.json("options")?,
         created_at: row.timestamp("created_at")?,
     })
 }
@@ -21,17 +23,34 @@ pub(crate) async fn get(tx: &mut Tx, id: &RoleId) -> Result<Option<Role>, Databa
     row.as_ref().map(role_of).transpose()
 }
 
-pub(crate) async fn by_name(tx: &mut Tx, name: &str) -> Result<Option<Role>, DatabaseError> {
-    let row = tx.query_opt("SELECT * FROM identity_roles WHERE name = $1", &params![name]).await?;
+/// How the database names the domain of a role; the cloud's roles are in none.
+fn place(domain: Option<&DomainId>) -> &str {
+    domain.map_or("", DomainId::as_str)
+}
+
+/// Of a domain's roles, or (`None`) of the cloud's.
+pub(crate) async fn by_name(
+    tx: &mut Tx,
+    domain: Option<&DomainId>,
+    name: &str,
+) -> Result<Option<Role>, DatabaseError> {
+    let row = tx
+        .query_opt(
+            "SELECT * FROM identity_roles WHERE domain_id = $1 AND name = $2",
+            &params![place(domain), name],
+        )
+        .await?;
     row.as_ref().map(role_of).transpose()
 }
 
 pub(crate) async fn list(
     tx: &mut Tx,
+    domain: Option<&DomainId>,
     filters: &Filters,
     page: &PageRequest,
 ) -> Result<Vec<Role>, DatabaseError> {
     let mut condition = Where::default();
+    condition.equal("domain_id", place(domain));
     condition.text("name", "name", filters);
     let (clause, params) = condition.page("id", page);
     let rows = tx.query_dynamic(format!("SELECT * FROM identity_roles{clause}"), &params).await?;
@@ -42,9 +61,16 @@ pub(crate) async fn list(
 pub(crate) async fn insert(tx: &mut Tx, role: &Role) -> Result<bool, DatabaseError> {
     let inserted = tx
         .execute(
-            "INSERT INTO identity_roles (id, name, description, created_at)
-             VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
-            &params![role.id, role.name, role.description, role.created_at],
+            "INSERT INTO identity_roles (id, domain_id, name, description, options, created_at)
+             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+            &params![
+                role.id,
+                place(role.domain_id.as_ref()),
+                role.name,
+                role.description,
+                serde_json::Value::Object(role.options.clone()).to_string(),
+                role.created_at
+            ],
         )
         .await?;
     Ok(inserted == 1)
@@ -53,8 +79,13 @@ pub(crate) async fn insert(tx: &mut Tx, role: &Role) -> Result<bool, DatabaseErr
 pub(crate) async fn update(tx: &mut Tx, role: &Role) -> Result<(), DatabaseError> {
     let changed = tx
         .execute(
-            "UPDATE identity_roles SET name = $2, description = $3 WHERE id = $1",
-            &params![role.id, role.name, role.description],
+            "UPDATE identity_roles SET name = $2, description = $3, options = $4 WHERE id = $1",
+            &params![
+                role.id,
+                role.name,
+                role.description,
+                serde_json::Value::Object(role.options.clone()).to_string()
+            ],
         )
         .await?;
     tx.expect_one(changed, "role", &role.id)
@@ -143,4 +174,12 @@ pub(crate) async fn end_implication(
         )
         .await?;
     Ok(ended == 1)
+}
+
+/// The roles of a domain.
+pub(crate) async fn of_domain(tx: &mut Tx, domain: &DomainId) -> Result<Vec<Role>, DatabaseError> {
+    let rows = tx
+        .query("SELECT * FROM identity_roles WHERE domain_id = $1 ORDER BY id", &params![domain])
+        .await?;
+    rows.iter().map(role_of).collect()
 }

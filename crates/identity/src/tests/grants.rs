@@ -159,8 +159,11 @@ async fn a_domain_manager_runs_that_domain_and_sees_no_other(cloud: Cloud) {
 
     let users = cloud.get(&token, "/v3/users").await.expect(200);
     assert_eq!(users.body["users"].as_array().unwrap().len(), 1);
-    cloud.get(&token, "/v3/users?domain_id=default").await.expect(403);
-    let body = json!({"user": {"name": "clerk"}});
+    let others = cloud.get(&token, "/v3/users?domain_id=default").await.expect(200);
+    assert_eq!(others.body["users"], json!([]));
+    // Who runs one domain names it.
+    cloud.call(&token, "POST", "/v3/users", json!({"user": {"name": "x"}})).await.expect(403);
+    let body = json!({"user": {"name": "clerk", "domain_id": domain}});
     let clerk = cloud.call(&token, "POST", "/v3/users", body).await.expect(201);
     assert_eq!(clerk.body["user"]["domain_id"], domain.as_str());
     let clerk = clerk.body["user"]["id"].as_str().unwrap().to_owned();
@@ -169,7 +172,7 @@ async fn a_domain_manager_runs_that_domain_and_sees_no_other(cloud: Cloud) {
     let (demo_user, demo_project) = cloud.made.demo.clone().unwrap();
     cloud.get(&token, &format!("/v3/users/{demo_user}")).await.expect(403);
     cloud.get(&token, &format!("/v3/projects/{demo_project}")).await.expect(403);
-    let body = json!({"project": {"name": "mill"}});
+    let body = json!({"project": {"name": "mill", "domain_id": domain}});
     let mill = cloud.call(&token, "POST", "/v3/projects", body).await.expect(201);
     let mill = mill.body["project"]["id"].as_str().unwrap().to_owned();
     // What a manager has can be handed on, within the domain; admin cannot.

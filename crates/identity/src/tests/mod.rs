@@ -1,12 +1,15 @@
 //! The API as a whole, through the same app that serves it, on a database in memory.
 
 mod compliance;
+mod delegation;
 mod factors;
 mod grants;
 mod import;
 mod login;
+mod matrix;
 mod objects;
 mod recovery;
+mod resources;
 mod secrets;
 
 use std::time::Duration;
@@ -33,8 +36,10 @@ struct Cloud {
     identity: Identity,
     clock: TestClock,
     made: Bootstrapped,
-    /// Kept: it goes with its database.
-    _place: TestDatabase,
+    /// With which another process can be opened.
+    keys: KeySource,
+    /// Kept: they go with their database, and their keys.
+    _place: (TestDatabase, tempfile::TempDir),
 }
 
 /// Runs tests on both databases: `name::sqlite`, `name::postgres`.
@@ -97,13 +102,16 @@ impl Cloud {
         let (db, clock) = (place.db.clone(), place.clock.clone());
         clock.set(Timestamp(1_700_000_000_000_000));
         let made = bootstrap(&db, &config()).await.unwrap();
-        let tokens = Tokens::open(&db, &KeySource::Ephemeral).await.unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let keys = KeySource::Directory(directory.path().to_owned());
+        let tokens = Tokens::open(&db, &keys).await.unwrap();
         let policy = Policy::new(&[POLICY]).unwrap();
         let kit = Kit::new(db.clone(), policy, tokens.clone(), KitConfig::default());
         let settings = IdentityConfig { hashing: HashParams::CHEAP, ..IdentityConfig::default() };
         let identity = Identity::new(kit.clone(), tokens, settings);
         let all: Vec<Routes> = vec![routes(identity.clone())];
-        Cloud { app: App::new(kit, all).unwrap(), db, identity, clock, made, _place: place }
+        let app = App::new(kit, all).unwrap();
+        Cloud { app, db, identity, clock, made, keys, _place: (place, directory) }
     }
 
     /// The same rows under other settings, as after a restart.

@@ -114,7 +114,7 @@ async fn projects_are_made_below_each_other_and_listed_for_their_users(cloud: Cl
     let sub = make(json!({"name": "sub", "parent_id": top})).await.expect(201);
     let sub = sub.body["project"]["id"].as_str().unwrap().to_owned();
     make(json!({"name": "sub"})).await.expect(409);
-    make(json!({"name": "x", "parent_id": "nowhere"})).await.expect(404);
+    make(json!({"name": "x", "parent_id": "nowhere"})).await.expect(400);
     cloud.call(&admin, "DELETE", &format!("/v3/projects/{top}"), Value::Null).await.expect(403);
 
     // A role handed down by the upper project counts below it, and not on it.

@@ -64,7 +64,8 @@ async fn an_operator_gets_back_in_whatever_happened(cloud: Cloud) {
 async fn a_policy_that_denies_all_does_not_keep_an_operator_out(cloud: Cloud) {
     let names = POLICY.iter().map(|rule| rule.name).chain(["admin", "system_reader", "service"]);
     let denying: String = names.map(|name| format!("\"{name}\" = \"!\"\n")).collect();
-    let policy = Policy::with_overrides(&[POLICY], Some(&denying)).unwrap();
+    let policy =
+        Policy::with_overrides(&[POLICY], Some(service_kit::PolicyFile::Toml(&denying))).unwrap();
     let cloud = cloud.restarted_under(policy, |_| ()).await;
     let system = json!({"system": {"all": true}});
     let admin = cloud.login("admin", "root-secret", system).await.expect(201).token();

@@ -10,7 +10,7 @@ use service_kit::{
 };
 
 use super::model::AuthBody;
-use super::service::Answered;
+use super::service::{Answered, Described};
 use crate::{Identity, catalog, wire};
 
 /// The token that a request is about.
@@ -23,6 +23,7 @@ pub(crate) fn routes() -> Routes<Identity> {
         .route(Method::POST, "/v3/auth/tokens", Access::Public, issue)
         .route(Method::GET, "/v3/auth/tokens", Access::Token, validate)
         .route(Method::DELETE, "/v3/auth/tokens", Access::Token, revoke)
+        .route(Method::GET, "/v3/auth/tokens/OS-PKI/revoked", Access::Public, revoked)
         .route(Method::GET, "/v3/auth/catalog", Access::Token, show_catalog)
         .route(Method::GET, "/v3/auth/projects", Access::Token, projects)
         .route(Method::GET, "/v3/auth/domains", Access::Token, domains)
@@ -49,7 +50,7 @@ async fn issue(
     Ok(response)
 }
 
-fn set_subject(response: &mut Response, token: &str) -> Result<(), Fault> {
+pub(crate) fn set_subject(response: &mut Response, token: &str) -> Result<(), Fault> {
     set_secret(response, SUBJECT, token)
 }
 
@@ -69,18 +70,37 @@ fn subject(headers: &HeaderMap) -> Result<&str, Fault> {
         .ok_or_else(|| Fault::not_found("No token in the request: X-Subject-Token names it."))
 }
 
+/// The version of access rules that whoever asks about a token checks.
+const ACCESS_RULES: &str = "openstack-identity-access-rules";
+
 /// `HEAD` comes here too: its body is dropped on the way out.
 async fn validate(
     State(identity): State<Identity>,
     ctx: Ctx,
+    method: Method,
     filters: Filters,
     headers: HeaderMap,
 ) -> ApiResult<Response> {
-    let text = subject(&headers)?;
-    let body = identity.describe(&ctx, text, !filters.has("nocatalog")).await?;
+    let token = subject(&headers)?;
+    let version = headers.get(ACCESS_RULES).and_then(|value| value.to_str().ok());
+    let wanted = Described {
+        token,
+        with_catalog: !filters.has("nocatalog"),
+        only_checks: method == Method::HEAD,
+        allow_expired: filters.flag("allow_expired")?.unwrap_or(false),
+        knows_access_rules: version
+            .and_then(|text| text.trim().parse::<f64>().ok())
+            .is_some_and(|version| version >= 1.0),
+    };
+    let body = identity.describe(&ctx, wanted).await?;
     let mut response = Json(body).into_response();
-    set_subject(&mut response, text)?;
+    set_subject(&mut response, token)?;
     Ok(response)
+}
+
+/// Upstream keeps no list of revoked tokens either, and says so like this.
+async fn revoked() -> ApiResult<Response> {
+    Err(Fault::forbidden("You are not authorized to perform the requested action.").into())
 }
 
 async fn revoke(
@@ -93,14 +113,13 @@ async fn revoke(
 }
 
 async fn show_catalog(State(identity): State<Identity>, ctx: Ctx) -> ApiResult<Response> {
-    let token = ctx.token()?.clone();
-    if token.project.is_none() && token.domain.is_none() && !token.system {
+    let project = ctx.token()?.project.as_ref().map(|project| project.id.clone());
+    if project.is_none() {
         return Err(Fault::forbidden(
-            "An unscoped token has no catalogue. Authenticate for a project.",
+            "A project-scoped token is required to produce a service catalog.",
         )
         .into());
     }
-    let project = token.project.as_ref().map(|project| project.id.clone());
     let catalog = identity
         .look(move |tx| {
             let project = project.clone();

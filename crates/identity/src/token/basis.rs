@@ -17,7 +17,7 @@ pub struct Basis {
     pub trust: Option<TrustBasis>,
     /// The application credential.
     pub application_credential: Option<ApplicationCredentialBasis>,
-    /// The access key of the EC2 credential.
+    /// The EC2 credential, by its id.
     pub ec2_key: Option<Stamp<String>>,
     /// OAuth 1.0a.
     pub oauth: Option<OauthBasis>,
@@ -178,8 +178,29 @@ impl Basis {
         Some(basis)
     }
 
+    /// All that a revocation may name.
+    pub(super) fn add_subjects(&self, subjects: &mut Vec<String>) {
+        if let Some(TrustBasis { trust, impersonation: _, others }) = &self.trust {
+            subjects.push(trust.id.clone());
+            for (user, domain) in others {
+                subjects.extend([user.id.to_string(), domain.id.to_string()]);
+            }
+        }
+        if let Some(basis) = &self.application_credential {
+            subjects.push(basis.credential.id.clone());
+        }
+        subjects.extend(self.ec2_key.iter().map(|key| key.id.clone()));
+        if let Some(OauthBasis { consumer, access_token }) = &self.oauth {
+            subjects.extend([consumer.id.clone(), access_token.id.clone()]);
+        }
+        if let Some(basis) = &self.federation {
+            subjects.push(basis.identity_provider.id.clone());
+            subjects.extend(basis.groups.iter().map(|group| group.id.clone()));
+        }
+    }
+
     /// What services see of it.
-    pub(super) fn delegation(&self, user: &UserId) -> Delegation {
+    pub(crate) fn delegation(&self, user: &UserId) -> Delegation {
         Delegation {
             trust: self.trust.as_ref().map(|basis| {
                 let other = basis.others.first().map_or(user, |(other, _)| &other.id);

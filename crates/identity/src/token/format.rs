@@ -204,16 +204,38 @@ impl Claims {
         self.chain_id.unwrap_or(self.audit_id)
     }
 
-    /// The token's text, signed with the newest key.
+    /// All that a revocation may name to end this token.
+    pub fn subjects(&self) -> Vec<String> {
+        let mut subjects = vec![
+            self.audit_id.to_string(),
+            self.chain().to_string(),
+            self.user.id.to_string(),
+            self.user_domain.id.to_string(),
+        ];
+        match &self.scope {
+            Scope::Project(project, domain) => {
+                subjects.extend([project.id.to_string(), domain.id.to_string()]);
+            }
+            Scope::Domain(domain) => subjects.push(domain.id.to_string()),
+            Scope::Unscoped | Scope::System => {}
+        }
+        self.basis.add_subjects(&mut subjects);
+        if self.basis.implications.is_some() {
+            subjects.extend(self.roles.iter().map(ToString::to_string));
+        }
+        subjects
+    }
+
+    /// The token's text, signed with the key that is in use when it is issued.
     ///
     /// # Errors
     /// [`FormatError::TooLong`].
     pub fn sign(&self, keys: &KeySet) -> Result<String, FormatError> {
         let mut out = Vec::with_capacity(512);
         out.push(VERSION);
-        out.extend(keys.signing_id());
+        out.extend(keys.signing_id(self.issued_at));
         self.put(&mut out).ok_or(FormatError::TooLong)?;
-        let signature = keys.sign(&message(&out));
+        let signature = keys.sign(self.issued_at, &message(&out));
         out.extend(signature);
         let text = URL_SAFE_NO_PAD.encode(out);
         if text.len() > MAX_TEXT { Err(FormatError::TooLong) } else { Ok(text) }

@@ -1,57 +1,63 @@
-//! Signing keys. A directory holds one file for each key, `NNNN.key` with 64 hexadecimal digits
-//! (the Ed25519 seed), readable by its owner only. The file with the highest number signs; all of
-//! them are accepted, so that a rotation (add the next number, remove the lowest a token lifetime
-//! later) invalidates nothing. Replicas have the same directory. Keys are not in the database, so
-//! a backup of it cannot make tokens.
+//! Signing keys: Ed25519 seeds in a directory (see [`crate::key_files`]). The newest key whose time
+//! has come signs; all are accepted, so a rotation invalidates nothing. Replicas have the same
+//! directory.
 
 use std::fmt;
-use std::io::Write as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use cloud_types::Timestamp;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
+use crate::key_files::{self, KeyError, KeyFile};
+
 /// Where the keys are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeySource {
-    /// In this directory; it and a first key are made when it has none.
+    /// In this directory, and those that seal credentials in its `credentials`; each is made with a
+    /// first key when it has none.
     Directory(PathBuf),
-    /// In memory only: tokens die with the process. For tests.
+    /// In memory only: tokens and credentials die with the process. For tests.
     Ephemeral,
 }
 
-/// Why the keys cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum KeyError {
-    /// The directory or a file in it cannot be read or written.
-    #[error("{path}: {error}")]
-    Io {
-        /// Which one.
-        path: String,
-        /// What the system says.
-        error: std::io::Error,
-    },
-    /// A file is no key.
-    #[error("{0} must hold 64 hexadecimal digits: an Ed25519 seed")]
-    Malformed(String),
-    /// Others can read a key.
-    #[error("{0} can be read by others; make its mode 0600 and, if it was so for long, rotate it")]
-    Exposed(String),
-}
+/// How long a key that was added waits before it signs, at least: processes look for new keys
+/// every 20 seconds.
+pub(crate) const SHORTEST_WAIT: Duration = Duration::from_secs(60);
+/// A key is kept for so long after a newer one has begun to sign: longer than any token lives, and
+/// than services may ask about one that has expired.
+const KEPT: Duration = Duration::from_secs(49 * 3600);
 
 type KeyId = [u8; 4];
 
+struct Key {
+    id: KeyId,
+    number: u32,
+    from: Timestamp,
+    signing: SigningKey,
+    verifying: VerifyingKey,
+}
+
 /// The keys of this process: one signs, all verify.
 pub struct KeySet {
-    signing: SigningKey,
-    accepted: Vec<(KeyId, VerifyingKey)>,
+    /// In ascending order of number; at least one.
+    keys: Vec<Key>,
 }
 
 impl fmt::Debug for KeySet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "KeySet({} keys)", self.accepted.len())
+        write!(f, "KeySet({} keys)", self.keys.len())
+    }
+}
+
+impl PartialEq for KeySet {
+    fn eq(&self, other: &KeySet) -> bool {
+        let all = |set: &KeySet| -> Vec<(KeyId, u32, Timestamp)> {
+            set.keys.iter().map(|key| (key.id, key.number, key.from)).collect()
+        };
+        all(self) == all(other)
     }
 }
 
@@ -61,33 +67,39 @@ impl KeySet {
     /// # Errors
     /// What [`KeyError`] says.
     pub fn load(source: &KeySource) -> Result<KeySet, KeyError> {
-        match source {
-            KeySource::Ephemeral => Ok(KeySet::of(vec![fresh_seed()])),
-            KeySource::Directory(path) => from_directory(path),
-        }
+        let files = match source {
+            KeySource::Ephemeral => {
+                let secret = Zeroizing::new(rand::random());
+                vec![KeyFile { number: 1, secret, from: Timestamp(0) }]
+            }
+            KeySource::Directory(path) => key_files::read_or_create(path)?,
+        };
+        let keys = files.into_iter().map(|file| {
+            let signing = SigningKey::from_bytes(&file.secret);
+            let verifying = signing.verifying_key();
+            let id = key_id(&verifying);
+            Key { id, number: file.number, from: file.from, signing, verifying }
+        });
+        Ok(KeySet { keys: keys.collect() })
     }
 
-    /// The last seed signs. There is at least one.
-    fn of(seeds: Vec<Zeroizing<[u8; 32]>>) -> KeySet {
-        let keys: Vec<SigningKey> = seeds.iter().map(|seed| SigningKey::from_bytes(seed)).collect();
-        let accepted =
-            keys.iter().map(|key| (key_id(&key.verifying_key()), key.verifying_key())).collect();
-        let signing = keys.last().cloned().unwrap_or_else(|| SigningKey::from_bytes(&fresh_seed()));
-        KeySet { signing, accepted }
+    fn signing(&self, now: Timestamp) -> &Key {
+        &self.keys[key_files::in_use(self.keys.iter().map(|key| key.from), now)]
     }
 
-    pub(super) fn signing_id(&self) -> KeyId {
-        key_id(&self.signing.verifying_key())
+    /// The id of the key that signs at a moment.
+    pub(super) fn signing_id(&self, now: Timestamp) -> KeyId {
+        self.signing(now).id
     }
 
-    pub(super) fn sign(&self, message: &[u8]) -> [u8; 64] {
-        self.signing.sign(message).to_bytes()
+    pub(super) fn sign(&self, now: Timestamp, message: &[u8]) -> [u8; 64] {
+        self.signing(now).signing.sign(message).to_bytes()
     }
 
     /// `None` when no key has this id.
     pub(super) fn verify(&self, key: KeyId, message: &[u8], signature: &[u8; 64]) -> Option<bool> {
-        let (_, key) = self.accepted.iter().find(|(id, _)| *id == key)?;
-        Some(key.verify_strict(message, &Signature::from_bytes(signature)).is_ok())
+        let key = self.keys.iter().find(|known| known.id == key)?;
+        Some(key.verifying.verify_strict(message, &Signature::from_bytes(signature)).is_ok())
     }
 }
 
@@ -96,70 +108,48 @@ fn key_id(key: &VerifyingKey) -> KeyId {
     [digest[0], digest[1], digest[2], digest[3]]
 }
 
-fn fresh_seed() -> Zeroizing<[u8; 32]> {
-    Zeroizing::new(rand::random())
+/// What a rotation did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rotated {
+    /// The number of the new key.
+    pub added: u32,
+    /// When it begins to be used.
+    pub from: Timestamp,
+    /// Older keys that were removed: nothing that they made can matter any more.
+    pub removed: Vec<u32>,
 }
 
-fn from_directory(directory: &Path) -> Result<KeySet, KeyError> {
-    let io = |path: &Path| {
-        let path = path.display().to_string();
-        move |error| KeyError::Io { path, error }
-    };
-    std::fs::create_dir_all(directory).map_err(io(directory))?;
-    let mut files: Vec<PathBuf> = std::fs::read_dir(directory)
-        .map_err(io(directory))?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|ending| ending == "key"))
-        .collect();
-    if files.is_empty() {
-        let path = directory.join("0001.key");
-        create(&path).map_err(io(&path))?;
-        files.push(path);
-    }
-    files.sort();
-    let mut seeds = Vec::with_capacity(files.len());
-    for path in &files {
-        let mode = std::fs::metadata(path).map_err(io(path))?.permissions().mode();
-        if mode & 0o077 != 0 {
-            return Err(KeyError::Exposed(path.display().to_string()));
+/// Adds a signing key that signs after `wait`, and removes those whose every token has expired.
+///
+/// # Errors
+/// When the wait is too short for every process to learn of the key first, or the directory
+/// cannot be used.
+pub fn rotate_token_keys(
+    directory: &Path,
+    now: Timestamp,
+    wait: Duration,
+) -> Result<Rotated, KeyError> {
+    check_wait(wait)?;
+    let keys = key_files::read_or_create(directory)?;
+    let from = now.after(wait);
+    let added = key_files::add(directory, from)?;
+    let mut removed = Vec::new();
+    for pair in keys.windows(2) {
+        if pair[1].from.after(KEPT) < now && pair[1].from != Timestamp(0) {
+            key_files::remove(directory, pair[0].number)?;
+            removed.push(pair[0].number);
         }
-        let text = Zeroizing::new(std::fs::read_to_string(path).map_err(io(path))?);
-        let seed = parse_seed(text.trim());
-        seeds.push(seed.ok_or_else(|| KeyError::Malformed(path.display().to_string()))?);
     }
-    Ok(KeySet::of(seeds))
+    Ok(Rotated { added, from, removed })
 }
 
-/// Written under another name and then linked, so that two processes that start at once agree on
-/// one key and neither reads half a file.
-fn create(path: &Path) -> std::io::Result<()> {
-    let seed = fresh_seed();
-    let digits: String = seed.iter().map(|byte| format!("{byte:02x}")).collect();
-    let digits = Zeroizing::new(digits + "\n");
-    let draft = path.with_extension(format!("draft-{}", uuid::Uuid::new_v4().simple()));
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-    file.write_all(digits.as_bytes())?;
-    file.sync_all()?;
-    let linked = std::fs::hard_link(&draft, path);
-    std::fs::remove_file(&draft)?;
-    match linked {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        other => other,
-    }?;
-    match path.parent() {
-        Some(directory) => std::fs::File::open(directory)?.sync_all(),
-        None => Ok(()),
+pub(crate) fn check_wait(wait: Duration) -> Result<(), KeyError> {
+    if wait < SHORTEST_WAIT {
+        return Err(KeyError::Refused(format!(
+            "a new key has to wait {} s or more before it is used: a process that does not know it \
+             yet would refuse what it made",
+            SHORTEST_WAIT.as_secs()
+        )));
     }
-}
-
-fn parse_seed(text: &str) -> Option<Zeroizing<[u8; 32]>> {
-    if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return None;
-    }
-    let mut seed = Zeroizing::new([0u8; 32]);
-    for (byte, at) in seed.iter_mut().zip((0..64).step_by(2)) {
-        *byte = u8::from_str_radix(&text[at..at + 2], 16).ok()?;
-    }
-    Some(seed)
+    Ok(())
 }

@@ -24,7 +24,7 @@
 //!         user: stamp, domain: stamp; first the other end (trustor or trustee)
 //!      1  application credential: stamp; 1 byte: bit 0 restricted, bit 1 access rules follow:
 //!         list of (service, method, path: texts)
-//!      2  EC2 access key: stamp
+//!      2  EC2 credential: stamp
 //!      3  OAuth consumer: stamp; access token: stamp
 //!      4  identity provider: stamp; protocol: id; groups: list of stamps
 //!      5  serial of what roles imply: the roles were cut out of somebody's
@@ -69,11 +69,13 @@ mod receipt;
 mod revocation;
 pub(crate) mod service;
 pub(crate) mod store;
+pub(crate) mod totp;
 mod verifier;
 
 pub use basis::{ApplicationCredentialBasis, Basis, FederationBasis, OauthBasis, TrustBasis};
 pub use format::{AuditId, Claims, FormatError, Methods, Scope, Stamp};
-pub use keys::{KeyError, KeySet, KeySource};
+pub use keys::{KeySet, KeySource, Rotated, rotate_token_keys};
+pub(crate) use keys::{SHORTEST_WAIT, check_wait};
 pub(crate) use revocation::{Revocation, RevocationKind};
 pub use verifier::Tokens;
 

@@ -2,11 +2,12 @@
 
 use cloud_types::{Fault, ProjectId};
 use serde::Deserialize;
-use serde_json::{Value, json};
-use service_kit::TokenRole;
+use serde_json::{Map, Value, json};
+use service_kit::{Delegation, TokenApplicationCredential, TokenRole};
 use zeroize::Zeroizing;
 
 use super::format::Claims;
+use crate::application_credential::model::{ApplicationCredential, OwnRule};
 use crate::domain::model::Domain;
 use crate::project::model::Project;
 use crate::user::model::User;
@@ -31,6 +32,10 @@ struct IdentityPart {
     password: Option<PasswordPart>,
     #[serde(default)]
     token: Option<TokenPart>,
+    #[serde(default)]
+    totp: Option<TotpPart>,
+    #[serde(default)]
+    application_credential: Option<ApplicationCredentialPart>,
 }
 
 #[derive(Deserialize)]
@@ -52,6 +57,58 @@ struct UserPart {
 #[derive(Deserialize)]
 struct TokenPart {
     id: String,
+}
+
+#[derive(Deserialize)]
+struct TotpPart {
+    user: TotpUserPart,
+}
+
+#[derive(Deserialize)]
+struct TotpUserPart {
+    #[serde(default)]
+    id: Option<String>,
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    domain: Option<DomainPart>,
+    passcode: String,
+}
+
+#[derive(Deserialize)]
+struct ApplicationCredentialPart {
+    #[serde(default)]
+    id: Option<String>,
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    user: Option<OwnerPart>,
+    secret: String,
+}
+
+#[derive(Deserialize)]
+struct OwnerPart {
+    #[serde(default)]
+    id: Option<String>,
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    domain: Option<DomainPart>,
+}
+
+impl ApplicationCredentialPart {
+    fn into_proof(self) -> Result<Proof, Fault> {
+        let secret = Zeroizing::new(self.secret);
+        let which = match (self.id, self.name, self.user) {
+            (Some(id), _, _) => CredentialReference::Id(id),
+            (None, Some(name), Some(user)) => {
+                CredentialReference::Name(name, reference("user", user.id, user.name, user.domain)?)
+            }
+            (None, Some(_), None) => return Err(required("application_credential.user")),
+            (None, None, _) => return Err(required("application_credential.id (or name)")),
+        };
+        Ok(Proof::ApplicationCredential(which, secret))
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -76,10 +133,20 @@ pub(crate) enum DomainReference {
     Name(String),
 }
 
+/// An application credential by its id, or by its name and user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum CredentialReference {
+    Id(String),
+    Name(String, Reference),
+}
+
 /// How the caller proves who they are.
 pub(crate) enum Proof {
     Password(Reference, Zeroizing<String>),
     Token(Zeroizing<String>),
+    /// A code of an authenticator app.
+    Totp(Reference, Zeroizing<String>),
+    ApplicationCredential(CredentialReference, Zeroizing<String>),
 }
 
 /// The scope that the caller asks for.
@@ -91,6 +158,8 @@ pub(crate) enum WantedScope {
     Project(Reference),
     Domain(DomainReference),
     System,
+    /// What a trust is for.
+    Trust(String),
 }
 
 /// A login as it was asked for.
@@ -107,7 +176,8 @@ fn required(what: &str) -> Fault {
 impl AuthBody {
     /// Checks the request's form.
     pub fn into_login(self) -> Result<Login, Fault> {
-        let IdentityPart { methods, mut password, mut token } = self.auth.identity;
+        let IdentityPart { methods, mut password, mut token, mut totp, mut application_credential } =
+            self.auth.identity;
         let scope = wanted_scope(self.auth.scope)?;
         let mut proofs = Vec::with_capacity(methods.len());
         let mut seen: Vec<String> = Vec::with_capacity(methods.len());
@@ -126,6 +196,16 @@ impl AuthBody {
                     let part = token.take().ok_or_else(|| required("identity.token"))?;
                     Proof::Token(Zeroizing::new(part.id))
                 }
+                "totp" => {
+                    let part = totp.take().ok_or_else(|| required("identity.totp"))?;
+                    let user = part.user;
+                    let code = Zeroizing::new(user.passcode);
+                    Proof::Totp(reference("user", user.id, user.name, user.domain)?, code)
+                }
+                "application_credential" => application_credential
+                    .take()
+                    .ok_or_else(|| required("identity.application_credential"))?
+                    .into_proof()?,
                 _ => {
                     return Err(Fault::unauthorized(
                         "Attempted to authenticate with an unsupported method.",
@@ -136,6 +216,14 @@ impl AuthBody {
         }
         if proofs.is_empty() {
             return Err(required("identity.methods"));
+        }
+        let by_credential =
+            proofs.iter().any(|proof| matches!(proof, Proof::ApplicationCredential(..)));
+        if by_credential && scope != WantedScope::Default {
+            return Err(Fault::unauthorized(
+                "Error authenticating with application credential: Application credentials cannot \
+                 request a scope.",
+            ));
         }
         Ok(Login { proofs, scope })
     }
@@ -173,6 +261,13 @@ struct ScopePart {
     system: Option<SystemPart>,
     #[serde(default)]
     unscoped: Option<Value>,
+    #[serde(default, rename = "OS-TRUST:trust")]
+    trust: Option<TrustPart>,
+}
+
+#[derive(Deserialize)]
+struct TrustPart {
+    id: String,
 }
 
 #[derive(Deserialize)]
@@ -198,27 +293,49 @@ fn wanted_scope(scope: Option<Value>) -> Result<WantedScope, Fault> {
         Some(other) => service_kit::from_value::<ScopePart>("auth.scope", other)?,
     };
     match scope {
-        ScopePart { project: Some(project), domain: None, system: None, unscoped: None } => {
-            let ProjectPart { id, name, domain } = project;
+        ScopePart {
+            project: Some(it),
+            domain: None,
+            system: None,
+            unscoped: None,
+            trust: None,
+        } => {
+            let ProjectPart { id, name, domain } = it;
             Ok(WantedScope::Project(reference("project", id, name, domain)?))
         }
-        ScopePart { project: None, domain: Some(domain), system: None, unscoped: None } => {
-            Ok(WantedScope::Domain(domain_reference(domain)?))
-        }
-        ScopePart { project: None, domain: None, system: Some(system), unscoped: None } => {
-            match system.all {
-                Some(true) => Ok(WantedScope::System),
-                _ => Err(Fault::bad_request("auth.scope.system.all must be true.")),
-            }
-        }
-        ScopePart { project: None, domain: None, system: None, unscoped: Some(_) } => {
+        ScopePart {
+            project: None,
+            domain: Some(it),
+            system: None,
+            unscoped: None,
+            trust: None,
+        } => Ok(WantedScope::Domain(domain_reference(it)?)),
+        ScopePart {
+            project: None,
+            domain: None,
+            system: Some(it),
+            unscoped: None,
+            trust: None,
+        } => match it.all {
+            Some(true) => Ok(WantedScope::System),
+            _ => Err(Fault::bad_request("auth.scope.system.all must be true.")),
+        },
+        ScopePart { project: None, domain: None, system: None, unscoped: Some(_), trust: None } => {
             Ok(WantedScope::Unscoped)
         }
-        ScopePart { project: None, domain: None, system: None, unscoped: None } => {
+        ScopePart {
+            project: None,
+            domain: None,
+            system: None,
+            unscoped: None,
+            trust: Some(it),
+        } => Ok(WantedScope::Trust(it.id)),
+        ScopePart { project: None, domain: None, system: None, unscoped: None, trust: None } => {
             Ok(WantedScope::Default)
         }
         _ => Err(Fault::bad_request(
-            "auth.scope names more than one of project, domain, system and unscoped.",
+            "auth.scope names more than one of project, domain, system, OS-TRUST:trust and \
+             unscoped.",
         )),
     }
 }
@@ -241,6 +358,8 @@ pub(crate) struct TokenView {
     pub roles: Vec<TokenRole>,
     /// `None` where the caller asked for no catalogue, or the token is unscoped.
     pub catalog: Option<Value>,
+    /// The application credential, if it still exists.
+    pub application_credential: Option<ApplicationCredential>,
 }
 
 impl TokenView {
@@ -248,7 +367,8 @@ impl TokenView {
     pub fn body(&self, claims: &Claims) -> Value {
         let mut audit_ids = vec![claims.audit_id.to_string()];
         audit_ids.extend(claims.chain_id.map(|chain| chain.to_string()));
-        let mut token = json!({
+        let mut token = self.basis(claims);
+        let own = json!({
             "methods": claims.methods.names(),
             "user": {
                 "id": self.user.id,
@@ -260,6 +380,19 @@ impl TokenView {
             "issued_at": claims.issued_at.rfc3339_micros(),
             "expires_at": claims.expires_at.rfc3339_micros(),
         });
+        if let Value::Object(own) = own {
+            token.extend(own);
+        }
+        let mut token = Value::Object(token);
+        if let Some(basis) = &claims.basis.federation {
+            let groups: Vec<Value> =
+                basis.groups.iter().map(|group| json!({"id": group.id})).collect();
+            token["user"]["OS-FEDERATION"] = json!({
+                "identity_provider": {"id": basis.identity_provider.id},
+                "protocol": {"id": basis.protocol},
+                "groups": groups,
+            });
+        }
         match &self.scope {
             ScopeView::Unscoped => return json!({"token": token}),
             ScopeView::Project(project, domain) => {
@@ -281,6 +414,44 @@ impl TokenView {
             token["catalog"] = catalog.clone();
         }
         json!({"token": token})
+    }
+
+    /// What the token rests on, as upstream shows it.
+    fn basis(&self, claims: &Claims) -> Map<String, Value> {
+        let mut shown = Map::new();
+        let Delegation { trust, application_credential, ec2_key: _, oauth, federation: _ } =
+            claims.basis.delegation(&claims.user.id);
+        if let Some(trust) = trust {
+            shown.insert(
+                "OS-TRUST:trust".into(),
+                json!({
+                    "id": trust.id,
+                    "impersonation": trust.impersonation,
+                    "trustor_user": {"id": trust.trustor},
+                    "trustee_user": {"id": trust.trustee},
+                }),
+            );
+        }
+        if let Some(oauth) = oauth {
+            shown.insert(
+                "OS-OAUTH1".into(),
+                json!({"access_token_id": oauth.access_token, "consumer_id": oauth.consumer}),
+            );
+        }
+        if let Some(TokenApplicationCredential { id, restricted, access_rules: _ }) =
+            application_credential
+        {
+            let mut credential = json!({"id": id, "restricted": restricted});
+            if let Some(known) = &self.application_credential {
+                credential["name"] = json!(known.name);
+                if !known.access_rules.is_empty() {
+                    credential["access_rules"] =
+                        known.access_rules.iter().map(OwnRule::public).collect();
+                }
+            }
+            shown.insert("application_credential".into(), credential);
+        }
+        shown
     }
 
     /// The project in scope, which endpoint URLs may name.

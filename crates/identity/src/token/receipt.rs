@@ -36,12 +36,12 @@ impl Receipt {
     /// The text. `None` when the user's id is none that can be written.
     pub fn sign(&self, keys: &KeySet) -> Option<String> {
         let mut out = Vec::with_capacity(160);
-        out.extend(keys.signing_id());
+        out.extend(keys.signing_id(self.issued_at));
         out.extend(self.methods.0.to_be_bytes());
         out.extend(self.issued_at.0.to_be_bytes());
         out.extend(self.expires_at.0.to_be_bytes());
         put_stamp(&mut out, &self.user)?;
-        let signature = keys.sign(&message(&out));
+        let signature = keys.sign(self.issued_at, &message(&out));
         out.extend(signature);
         Some(URL_SAFE_NO_PAD.encode(out))
     }

@@ -1,7 +1,7 @@
 //! The SQL of tokens: `identity_revocations`, and what a token is made from, read in one snapshot.
 
 use cloud_types::{DomainId, ProjectId, RoleId, Timestamp, UserId};
-use database::{DatabaseError, Row, Tx, params};
+use database::{DatabaseError, Row, ToValue, Tx, params};
 
 use super::directory::RoleDirectory;
 use super::revocation::{Revocation, RevocationKind};
@@ -70,6 +70,27 @@ pub(crate) async fn live_revocations(tx: &mut Tx) -> Result<Vec<Revocation>, Dat
     Ok(revocations)
 }
 
+/// Those that may speak of a token, by what it names.
+pub(crate) async fn revocations_of(
+    tx: &mut Tx,
+    subjects: &[String],
+) -> Result<Vec<Revocation>, DatabaseError> {
+    let now = tx.now();
+    let places: Vec<String> = (2..subjects.len() + 2).map(|place| format!("${place}")).collect();
+    let sql = format!(
+        "SELECT id, kind, subject, scope, serial, expires_at
+         FROM identity_revocations WHERE expires_at >= $1 AND subject IN ({})",
+        places.join(", ")
+    );
+    let mut params = vec![now.to_value()];
+    params.extend(subjects.iter().map(ToValue::to_value));
+    let mut revocations = Vec::new();
+    for row in &tx.query_dynamic(sql, &params).await? {
+        revocations.extend(revocation_of(row)?);
+    }
+    Ok(revocations)
+}
+
 /// Removes revocations of tokens that are all dead by now. Answers how many.
 pub(crate) async fn sweep_revocations(tx: &mut Tx) -> Result<u64, DatabaseError> {
     let now: Timestamp = tx.now();
@@ -78,8 +99,12 @@ pub(crate) async fn sweep_revocations(tx: &mut Tx) -> Result<u64, DatabaseError>
 
 pub(crate) async fn role_directory(tx: &mut Tx) -> Result<RoleDirectory, DatabaseError> {
     let mut directory = RoleDirectory::default();
-    for row in tx.query("SELECT id, name FROM identity_roles", &[]).await? {
-        directory.names.insert(row.parse("id")?, row.text("name")?);
+    for row in tx.query("SELECT id, name, domain_id FROM identity_roles", &[]).await? {
+        if row.text("domain_id")?.is_empty() {
+            directory.names.insert(row.parse("id")?, row.text("name")?);
+        } else {
+            directory.of_domains.insert(row.parse("id")?);
+        }
     }
     let rows =
         tx.query("SELECT prior_role_id, implied_role_id FROM identity_implied_roles", &[]).await?;
@@ -151,7 +176,18 @@ async fn direct(
     .await
 }
 
-/// Raises the serial of what roles imply; answers the new one, which is the first good one.
+/// The serial of what roles imply.
+pub(crate) async fn implications_serial(tx: &mut Tx) -> Result<u64, DatabaseError> {
+    let row = tx
+        .query_opt(
+            "SELECT serial FROM identity_serials WHERE name = 'role_implications'",
+            &params![],
+        )
+        .await?;
+    row.map_or(Ok(0), |row| Ok(u64::try_from(row.int("serial")?).unwrap_or(0)))
+}
+
+/// Raises it; answers the new one, which is the first good one.
 pub(crate) async fn raise_implications_serial(tx: &mut Tx) -> Result<u64, DatabaseError> {
     let row = tx
         .query_opt(

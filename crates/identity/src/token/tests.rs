@@ -11,8 +11,9 @@ use service_kit::AccessRule;
 
 use super::basis::{ApplicationCredentialBasis, Basis, FederationBasis, OauthBasis, TrustBasis};
 use super::format::{AuditId, Claims, FormatError, Methods, Scope, Stamp};
-use super::keys::{KeyError, KeySet, KeySource};
+use super::keys::{KeySet, KeySource, rotate_token_keys};
 use super::revocation::{Revocation, RevocationKind, Revocations};
+use crate::key_files::KeyError;
 
 fn keys() -> KeySet {
     KeySet::load(&KeySource::Ephemeral).unwrap()
@@ -177,6 +178,35 @@ fn a_rotated_key_still_verifies_until_it_is_removed() {
     assert!(matches!(KeySet::load(&source), Err(KeyError::Malformed(_))));
 }
 
+#[test]
+fn a_new_key_signs_when_its_time_has_come_and_old_ones_go_when_nothing_of_them_lives() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let source = KeySource::Directory(path.to_owned());
+    let old = KeySet::load(&source).unwrap();
+    let (minute, day) = (Duration::from_secs(60), Duration::from_secs(24 * 3600));
+    let now = claims(1).issued_at;
+    assert!(matches!(rotate_token_keys(path, now, Duration::ZERO), Err(KeyError::Refused(_))));
+    let rotated = rotate_token_keys(path, now, minute).unwrap();
+    assert_eq!((rotated.added, rotated.removed), (2, vec![]));
+    let both = KeySet::load(&source).unwrap();
+    assert_ne!(both, old);
+    let at = |when: Timestamp| Claims { issued_at: when, ..claims(1) };
+    // Until then even a process that has not looked again accepts what is signed.
+    let before = at(now.after(minute).before(Duration::from_micros(1))).sign(&both).unwrap();
+    assert!(Claims::read(&before, &old).is_ok());
+    let after = at(now.after(minute)).sign(&both).unwrap();
+    assert_eq!(Claims::read(&after, &old), Err(FormatError::UnknownKey));
+    assert!(Claims::read(&after, &both).is_ok());
+    let soon = rotate_token_keys(path, now.after(2 * day), minute).unwrap();
+    assert_eq!((soon.added, soon.removed), (3, vec![]));
+    let later = rotate_token_keys(path, now.after(3 * day), minute).unwrap();
+    assert_eq!((later.added, later.removed), (4, vec![1]));
+    let last = KeySet::load(&source).unwrap();
+    assert_eq!(Claims::read(&before, &last), Err(FormatError::UnknownKey));
+    assert!(Claims::read(&after, &last).is_ok());
+}
+
 fn revoked(kind: RevocationKind, subject: &str, scope: &str, serial: u64) -> Revocations {
     let mut revocations = Revocations::default();
     revocations.add(&Revocation {
@@ -272,6 +302,7 @@ fn what_a_token_rests_on_ends_it_and_nothing_else_does() {
                 revoked(what, subject, scope, serial).covers(&claims)
             };
             assert!(covers(&subject, &scope, serial), "{kind}: {what:?}");
+            assert!(claims.subjects().contains(&subject), "{kind}: {what:?} is looked for");
             assert!(!covers(&subject, &scope, serial - 1), "{kind}: {what:?} before it");
             assert!(!covers("another", &scope, serial), "{kind}: another {what:?}");
             assert!(!covers(&subject, "system", serial), "{kind}: {what:?} elsewhere");

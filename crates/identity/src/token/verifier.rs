@@ -3,6 +3,7 @@
 //! by a hash of the text; expiry and revocation are looked at every time.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -15,10 +16,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::directory::RoleDirectory;
 use super::format::{Claims, Scope};
-use super::keys::{KeyError, KeySet, KeySource};
+use super::keys::{KeySet, KeySource};
 use super::receipt::Receipt;
 use super::revocation::{Revocation, Revocations};
 use super::store;
+use crate::credential::vault::Vault;
+use crate::key_files::KeyError;
 
 /// Channel of changes to roles and what they imply.
 pub(crate) const ROLES_CHANNEL: &str = "identity_roles";
@@ -28,7 +31,8 @@ pub(crate) const REVOCATIONS_CHANNEL: &str = "identity_revocations";
 const RELOAD_EVERY: Duration = Duration::from_secs(20);
 /// A process that has not heard of revocations for this long serves reads only.
 const READ_ONLY_AFTER: Duration = Duration::from_secs(60);
-/// And after this long refuses tokens rather than honour a revoked one.
+/// And after this long, unless the configuration says otherwise, refuses tokens rather than honour
+/// a revoked one.
 const REFUSE_AFTER: Duration = Duration::from_secs(15 * 60);
 /// Checked tokens remembered; each takes about 1 KiB.
 const CACHE_ENTRIES: usize = 8192;
@@ -42,13 +46,17 @@ struct Checked {
 /// The keys, roles and revocations of this process. Implements [`TokenVerifier`].
 pub struct Tokens {
     db: Database,
-    keys: KeySet,
+    source: KeySource,
+    keys: ArcSwap<KeySet>,
+    vault: Arc<Vault>,
     roles: ArcSwap<RoleDirectory>,
     revocations: RwLock<Revocations>,
     cache: Mutex<HashMap<[u8; 32], Checked>>,
     /// When the database last told all; `None` until [`Tokens::run`] follows it. Measured on the
     /// monotonic clock, so that a jump of the wall clock refuses nobody.
     heard_at: Mutex<Option<Instant>>,
+    /// After how many seconds without news tokens are refused.
+    refuse_after: AtomicU64,
 }
 
 /// Why tokens cannot be verified at all.
@@ -70,11 +78,14 @@ impl Tokens {
     pub async fn open(db: &Database, keys: &KeySource) -> Result<Arc<Tokens>, OpenError> {
         let tokens = Arc::new(Tokens {
             db: db.clone(),
-            keys: KeySet::load(keys)?,
+            source: keys.clone(),
+            keys: ArcSwap::from_pointee(KeySet::load(keys)?),
+            vault: Arc::new(Vault::open(keys)?),
             roles: ArcSwap::default(),
             revocations: RwLock::default(),
             cache: Mutex::default(),
             heard_at: Mutex::new(None),
+            refuse_after: AtomicU64::new(REFUSE_AFTER.as_secs()),
         });
         tokens.reload().await?;
         Ok(tokens)
@@ -85,6 +96,7 @@ impl Tokens {
         let mut roles = self.db.subscribe(ROLES_CHANNEL);
         let mut revocations = self.db.subscribe(REVOCATIONS_CHANNEL);
         loop {
+            self.reload_keys().await;
             match self.reload().await {
                 Ok(()) => {
                     let mut heard_at = self.heard_at.lock().unwrap_or_else(PoisonError::into_inner);
@@ -92,11 +104,13 @@ impl Tokens {
                 }
                 Err(error) => tracing::warn!(%error, "revocations could not be read"),
             }
-            // A revocation is applied by its id; all else is read again.
+            // A revocation is applied by its id; all else is read again. However many there are,
+            // the next full reading is not put off by them.
+            let again = tokio::time::Instant::now() + RELOAD_EVERY;
             loop {
                 tokio::select! {
                     () = shutdown.cancelled() => return,
-                    () = tokio::time::sleep(RELOAD_EVERY) => break,
+                    () = tokio::time::sleep_until(again) => break,
                     _ = roles.recv() => break,
                     news = revocations.recv() => match news {
                         Notification::Key(id) if self.load_one(&id).await.is_ok() => {}
@@ -104,6 +118,31 @@ impl Tokens {
                     },
                 }
             }
+        }
+    }
+
+    /// Looks for keys that a rotation added or removed. What is there now stays in force when they
+    /// cannot be read.
+    async fn reload_keys(&self) {
+        if self.source == KeySource::Ephemeral {
+            return;
+        }
+        let (source, vault) = (self.source.clone(), self.vault.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            vault.reload()?;
+            KeySet::load(&source)
+        });
+        let read = read.await;
+        match read {
+            Ok(Ok(keys)) if keys == **self.keys.load() => {}
+            Ok(Ok(keys)) => {
+                self.keys.store(Arc::new(keys));
+                // A key may be gone, and with it what was checked with it.
+                self.cache.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                tracing::info!("the token signing keys have changed");
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "the keys could not be read"),
+            Err(error) => tracing::warn!(%error, "the keys could not be read"),
         }
     }
 
@@ -156,6 +195,11 @@ impl Tokens {
         }
     }
 
+    /// Seals and opens credentials.
+    pub(crate) fn vault(&self) -> Arc<Vault> {
+        self.vault.clone()
+    }
+
     pub(crate) fn roles(&self) -> Arc<RoleDirectory> {
         self.roles.load_full()
     }
@@ -165,7 +209,7 @@ impl Tokens {
     /// # Errors
     /// 400 when it is too much for one token.
     pub(crate) fn sign(&self, claims: &Claims) -> Result<String, Fault> {
-        claims.sign(&self.keys).map_err(|error| {
+        claims.sign(&self.keys.load()).map_err(|error| {
             Fault::bad_request(format!(
                 "There are too many roles, groups or access rules for one token ({error}). Ask \
                  for a narrower scope."
@@ -175,12 +219,12 @@ impl Tokens {
 
     /// Signs what was proven so far.
     pub(crate) fn sign_receipt(&self, receipt: &Receipt) -> Option<String> {
-        receipt.sign(&self.keys)
+        receipt.sign(&self.keys.load())
     }
 
     /// What a receipt says that has not run out.
     pub(crate) fn read_receipt(&self, text: &str, now: Timestamp) -> Option<Receipt> {
-        Receipt::read(text, &self.keys).filter(|receipt| receipt.expires_at > now)
+        Receipt::read(text, &self.keys.load()).filter(|receipt| receipt.expires_at > now)
     }
 
     /// What a good token says, with the form that services see.
@@ -196,7 +240,7 @@ impl Tokens {
         if self.freshness() == Freshness::Unknown {
             return Err(Fault::unavailable(
                 "Tokens cannot be checked: this server has not been able to learn of revoked \
-                 tokens for a quarter of an hour. Try another server, or later.",
+                 tokens for too long. Try another server, or later.",
             )
             .retry_after(10));
         }
@@ -214,9 +258,15 @@ impl Tokens {
         Ok((claims, token))
     }
 
+    /// Sets after how long without news of revocations tokens are refused.
+    pub(crate) fn refuse_after(&self, age: Duration) {
+        self.refuse_after.store(age.as_secs(), Ordering::Relaxed);
+    }
+
     fn freshness(&self) -> Freshness {
         let heard_at = *self.heard_at.lock().unwrap_or_else(PoisonError::into_inner);
-        heard_at.map_or(Freshness::Fresh, |at| freshness(at.elapsed()))
+        let refuse_after = Duration::from_secs(self.refuse_after.load(Ordering::Relaxed));
+        heard_at.map_or(Freshness::Fresh, |at| freshness(at.elapsed(), refuse_after))
     }
 
     fn checked(&self, text: &str) -> Option<(Arc<Claims>, Arc<Token>)> {
@@ -233,7 +283,7 @@ impl Tokens {
                 return Some((claims, token));
             }
             Some((claims, _, _)) => claims,
-            None => match Claims::read(text, &self.keys) {
+            None => match Claims::read(text, &self.keys.load()) {
                 Ok(claims) => Arc::new(claims),
                 Err(reason) => {
                     tracing::debug!(%reason, "a token was refused");
@@ -280,11 +330,11 @@ enum Freshness {
     Unknown,
 }
 
-fn freshness(age: Duration) -> Freshness {
+fn freshness(age: Duration, refuse_after: Duration) -> Freshness {
     match age {
+        age if age > refuse_after => Freshness::Unknown,
         age if age <= READ_ONLY_AFTER => Freshness::Fresh,
-        age if age <= REFUSE_AFTER => Freshness::Stale,
-        _ => Freshness::Unknown,
+        _ => Freshness::Stale,
     }
 }
 
@@ -323,9 +373,12 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_known_ages_into_reads_only_and_then_into_nothing() {
-        assert_eq!(freshness(Duration::from_secs(60)), Freshness::Fresh);
-        assert_eq!(freshness(Duration::from_secs(61)), Freshness::Stale);
-        assert_eq!(freshness(Duration::from_secs(901)), Freshness::Unknown);
+        let after = |age, refuse| freshness(Duration::from_secs(age), Duration::from_secs(refuse));
+        assert_eq!(after(60, 900), Freshness::Fresh);
+        assert_eq!(after(61, 900), Freshness::Stale);
+        assert_eq!(after(901, 900), Freshness::Unknown);
+        assert_eq!(after(901, 3600), Freshness::Stale);
+        assert_eq!(after(31, 30), Freshness::Unknown);
         let place = database::test_support::TestDatabase::sqlite(&[crate::MIGRATIONS]).await;
         let tokens = Tokens::open(&place.db, &KeySource::Ephemeral).await.unwrap();
         let status = |result: Result<(), Fault>| result.map_err(|fault| fault.status());
@@ -337,6 +390,10 @@ mod tests {
             };
             *tokens.heard_at.lock().unwrap() = Some(at);
             assert_eq!((status(tokens.may_write()), ask()), (write, Err(read)), "{age} s");
+        }
+        tokens.refuse_after(Duration::from_secs(3600));
+        if tokens.freshness() == Freshness::Stale {
+            assert_eq!(ask(), Err(401), "an operator may choose availability");
         }
     }
 }

@@ -12,7 +12,9 @@ use crate::fields::{Patch, merge_extra};
 use crate::filter::ExpiryFilter;
 use crate::token::service::{GONE, revoke};
 use crate::token::{Revocation, RevocationKind};
-use crate::{Identity, compliance, domain, wire};
+use crate::{
+    Identity, application_credential, compliance, credential, domain, target, trust, wire,
+};
 
 /// A new user, or what changes of one.
 #[derive(Clone)]
@@ -48,11 +50,7 @@ pub(crate) fn journal(
 
 /// Where a rule about the user looks.
 pub(crate) fn target(user: &User) -> Target {
-    Target {
-        user: Some(user.id.clone()),
-        domain: Some(user.domain_id.clone()),
-        ..Target::default()
-    }
+    target::user(user)
 }
 
 impl Identity {
@@ -73,35 +71,33 @@ impl Identity {
         Ok(scope.unwrap_or_else(crate::bootstrap::default_domain))
     }
 
-    /// The domain that a list is limited to: the one asked for, and for a token of one domain
-    /// that one.
-    pub(crate) fn list_domain(
+    /// The domains that a list is limited to: the one asked for, and for a token of a domain also
+    /// that one. Who asks for another than their own finds nothing.
+    pub(crate) fn list_domains_of(
         &self,
         ctx: &Ctx,
         rule: &str,
         filters: &Filters,
-    ) -> Result<Option<DomainId>, Fault> {
-        let asked = filters.get("domain_id").filter(|text| !text.is_empty());
-        let asked: Option<DomainId> = match asked {
-            None => ctx.token()?.domain.clone(),
-            Some(text) => Some(wire::id("domain", text)?),
-        };
-        let target = Target { domain: asked.clone(), ..Target::default() };
-        ctx.authorise(rule, &target)?;
-        Ok(asked)
+    ) -> Result<Vec<DomainId>, Fault> {
+        ctx.authorise(rule, &target::list(ctx))?;
+        let mut domains: Vec<DomainId> = ctx.token()?.domain.iter().cloned().collect();
+        if let Some(asked) = filters.get("domain_id").filter(|text| !text.is_empty()) {
+            domains.push(wire::id("domain", asked)?);
+        }
+        Ok(domains)
     }
 
     pub(crate) async fn list_users(&self, ctx: &Ctx, filters: Filters) -> Result<Vec<User>, Fault> {
-        let domain = self.list_domain(ctx, "identity:list_users", &filters)?;
+        let domains = self.list_domains_of(ctx, "identity:list_users", &filters)?;
         let enabled = filters.flag("enabled")?;
         let expiry = ExpiryFilter::read(&filters)?;
         let page = wire::page_request(&filters)?;
         let users = self
             .look(move |tx| {
-                let (domain, filters, page) = (domain.clone(), filters.clone(), page.clone());
+                let (domains, filters, page) = (domains.clone(), filters.clone(), page.clone());
                 Box::pin(async move {
                     let expiry = expiry.as_ref();
-                    Ok(store::list(tx, domain.as_ref(), enabled, expiry, &filters, &page).await?)
+                    Ok(store::list(tx, &domains, enabled, expiry, &filters, &page).await?)
                 })
             })
             .await?;
@@ -125,8 +121,7 @@ impl Identity {
             }
             None => {
                 // Whoever may not look must not learn by 404 that an id is free.
-                let hidden = Target { user: Some(id.clone()), ..Target::default() };
-                ctx.authorise(rule, &hidden)?;
+                ctx.authorise(rule, &target::user_named(id))?;
                 Err(wire::not_found("user", id))
             }
         }
@@ -139,7 +134,9 @@ impl Identity {
         password: NewPassword,
     ) -> Result<User, Fault> {
         let domain = self.domain_for(ctx, change.domain_id.as_ref())?;
-        ctx.authorise("identity:create_user", &Target::domain(&domain))?;
+        // As upstream: who runs one domain names it.
+        let wanted = change.domain_id.as_ref().map_or_else(Target::none, target::new_user);
+        ctx.authorise("identity:create_user", &wanted)?;
         let hash = self.hash_of(password).await?;
         let rules = self.rules.clone();
         self.change(ctx, move |tx| {
@@ -237,8 +234,13 @@ impl Identity {
                     user.standing.chosen = false;
                     user.password_hash = hash;
                 }
-                let ends_tokens = new_password || (before.enabled && !user.enabled);
-                save(tx, before, user, ends_tokens).await
+                let disabled = before.enabled && !user.enabled;
+                let (user, mut ended) = save(tx, before, user, new_password || disabled).await?;
+                if disabled {
+                    // As upstream does: a program's login must not come back with its user's.
+                    ended.extend(application_credential::service::forget_user(tx, &id).await?);
+                }
+                Ok((user, ended))
             })
         })
         .await
@@ -251,8 +253,7 @@ impl Identity {
             let id = id.clone();
             Box::pin(async move {
                 let user = locked(tx, &id).await?;
-                let ended = remove(tx, &user).await?;
-                Ok(((), vec![ended]))
+                Ok(((), remove(tx, &user).await?))
             })
         })
         .await
@@ -260,11 +261,16 @@ impl Identity {
 }
 
 /// Deletes the user with everything that names them, and ends their tokens.
-pub(crate) async fn remove(tx: &mut Tx, user: &User) -> Result<Revocation, Fault> {
+pub(crate) async fn remove(tx: &mut Tx, user: &User) -> Result<Vec<Revocation>, Fault> {
+    let mut ended = credential::service::forget_user(tx, &user.id).await?;
+    ended.extend(application_credential::service::forget_user(tx, &user.id).await?);
+    ended.extend(trust::service::forget_user(tx, &user.id).await?);
     store::delete(tx, &user.id).await?;
+    crate::oauth1::store::forget(tx, user.id.as_str()).await?;
     journal(tx, "delete", &user.id, Some(user), None);
     // No serial is good any more: the id is never given out again.
-    Ok(revoke(tx, RevocationKind::User, user.id.as_str(), "", GONE).await?)
+    ended.push(revoke(tx, RevocationKind::User, user.id.as_str(), "", GONE).await?);
+    Ok(ended)
 }
 
 pub(crate) async fn locked(tx: &mut Tx, id: &UserId) -> Result<User, Fault> {

@@ -55,14 +55,14 @@ pub(crate) async fn by_name(
 
 pub(crate) async fn list(
     tx: &mut Tx,
-    domain: Option<&DomainId>,
+    domains: &[DomainId],
     enabled: Option<bool>,
     expiry: Option<&ExpiryFilter>,
     filters: &Filters,
     page: &PageRequest,
 ) -> Result<Vec<User>, DatabaseError> {
     let mut condition = Where::default();
-    if let Some(domain) = domain {
+    for domain in domains {
         condition.equal("domain_id", domain);
     }
     if let Some(enabled) = enabled {

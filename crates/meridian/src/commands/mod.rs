@@ -6,6 +6,8 @@ pub mod database;
 pub mod host;
 pub mod import;
 pub mod init;
+pub mod keys;
+pub mod policy;
 pub mod recover;
 pub mod replica;
 pub mod supervisor;

@@ -49,8 +49,8 @@ on_both!(
 );
 
 const RULES: &[PolicyRule] = &[
-    PolicyRule { name: "t:read", expression: "rule:project_reader", description: "" },
-    PolicyRule { name: "t:write", expression: "rule:project_member", description: "" },
+    PolicyRule::new("t:read", "rule:project_reader", ""),
+    PolicyRule::new("t:write", "rule:project_member", ""),
 ];
 
 #[derive(Clone)]

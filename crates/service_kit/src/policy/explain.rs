@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::expression::{Expression, Operand, Verdict, caller_attribute};
-use super::{Policy, Target};
+use super::{Policy, Target, TokenScope};
 use crate::token::Token;
 
 /// The answer and the way to it.
@@ -28,6 +28,14 @@ pub(super) fn explain(policy: &Policy, rule: &str, token: &Token, target: &Targe
     let mut lines = Vec::new();
     if token.is_recovery() {
         lines.push("yes a recovery's administrator may do everything".to_owned());
+    }
+    if !policy.takes_scope(rule, token) {
+        let wanted: Vec<&str> = policy.scopes(rule).iter().map(|scope| scope.as_str()).collect();
+        lines.push(format!(
+            "no  the rule takes tokens for a {}, and this one is for a {}",
+            wanted.join(" or "),
+            TokenScope::of(token).as_str()
+        ));
     }
     describe_rule(policy, rule, token, target, 0, &mut lines);
     Explanation { allowed: policy.allows(rule, token, target), lines }

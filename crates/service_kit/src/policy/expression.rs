@@ -106,6 +106,11 @@ impl Expression {
 }
 
 fn equal(left: &Operand, right: &Operand, token: &Token, target: Option<&Target>) -> Verdict {
+    if let (Operand::Caller(name), Operand::Literal(text)) = (left, right)
+        && text == "None"
+    {
+        return caller_attribute(token, name).is_none().into();
+    }
     let unknown = |operand: &Operand| target.is_none() && matches!(operand, Operand::Target(_));
     let value = |operand: &Operand| -> Option<String> {
         match operand {
@@ -132,9 +137,11 @@ pub(super) fn caller_attribute<'t>(token: &'t Token, name: &str) -> Option<&'t s
         "project_id" | "tenant_id" | "tenant" | "project" => {
             token.project.as_ref().map(|project| project.id.as_str())
         }
-        "project_domain_id" => token.project.as_ref().map(|project| project.domain_id.as_str()),
-        "domain_id" => token.domain.as_ref().map(|domain| domain.as_str()),
-        "user_domain_id" => Some(token.user_domain_id.as_str()),
+        "project_domain_id" | "token.project.domain.id" => {
+            token.project.as_ref().map(|project| project.domain_id.as_str())
+        }
+        "domain_id" | "token.domain.id" => token.domain.as_ref().map(|domain| domain.as_str()),
+        "user_domain_id" | "token.user.domain.id" => Some(token.user_domain_id.as_str()),
         "system_scope" => token.system.then_some("all"),
         "is_admin" => Some(if token.has_role("admin") { "True" } else { "False" }),
         _ => None,
@@ -149,8 +156,11 @@ pub(super) const CALLER_ATTRIBUTES: &[&str] = &[
     "tenant",
     "project",
     "project_domain_id",
+    "token.project.domain.id",
     "domain_id",
+    "token.domain.id",
     "user_domain_id",
+    "token.user.domain.id",
     "system_scope",
     "is_admin",
 ];

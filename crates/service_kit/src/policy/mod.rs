@@ -9,13 +9,18 @@
 //! Attributes of the caller: `project_id`, `user_id`, `domain_id` (the token's scope),
 //! `user_domain_id`, `system_scope` (`all` in a system token), `is_admin`. Attributes of the
 //! target: those of [`Target`]. What the target does not say matches nothing: default deny, also
-//! for a rule that does not exist (which start-up refuses anyway).
+//! for a rule that does not exist (which start-up refuses anyway). An attribute that is known to be
+//! unset is written `None`: `None:%(role.domain_id)s`, `not domain_id:None`.
 //!
-//! Services declare their rules in a `POLICY` constant; an operator's file (TOML or JSON: rule →
-//! expression) overrides them. Both are checked when the process starts.
+//! A rule may also say which scopes a token must have ([`TokenScope`]); that is looked at when the
+//! rule itself is asked for, not where another refers to it.
+//!
+//! Services declare their rules in a `POLICY` constant; an operator's file overrides them, in
+//! oslo.policy's form (YAML or JSON) or as TOML. Both are checked when the process starts.
 
 mod explain;
 mod expression;
+mod file;
 mod parse;
 
 use std::collections::BTreeMap;
@@ -24,10 +29,43 @@ use cloud_types::{DomainId, Fault, ProjectId, UserId};
 
 pub use explain::Explanation;
 pub use expression::{Expression, Operand, Verdict};
+pub use file::PolicyFile;
 pub use parse::{ParseError, parse};
 
 use crate::Service;
 use crate::token::Token;
+
+/// What a token is scoped to, as rules ask for it. As in oslo.policy a token without any scope
+/// counts as one of a project: it has no roles that a rule could accept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenScope {
+    /// The whole system.
+    System,
+    /// A domain.
+    Domain,
+    /// A project, or nothing.
+    Project,
+}
+
+impl TokenScope {
+    /// The scope of a token.
+    pub fn of(token: &Token) -> TokenScope {
+        match (token.system, &token.domain) {
+            (true, _) => TokenScope::System,
+            (false, Some(_)) => TokenScope::Domain,
+            (false, None) => TokenScope::Project,
+        }
+    }
+
+    /// Its word on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            TokenScope::System => "system",
+            TokenScope::Domain => "domain",
+            TokenScope::Project => "project",
+        }
+    }
+}
 
 /// A rule as a service declares it.
 #[derive(Clone, Copy, Debug)]
@@ -38,58 +76,63 @@ pub struct PolicyRule {
     pub expression: &'static str,
     /// What the rule allows, for people.
     pub description: &'static str,
+    /// The scopes of which a token must have one; empty where any will do. A file cannot change it.
+    pub scopes: &'static [TokenScope],
+}
+
+impl PolicyRule {
+    /// A rule for tokens of any scope.
+    pub const fn new(
+        name: &'static str,
+        expression: &'static str,
+        description: &'static str,
+    ) -> PolicyRule {
+        PolicyRule { name, expression, description, scopes: &[] }
+    }
 }
 
 /// The personas that other rules build upon. `admin` implies `manager` implies `member` implies
 /// `reader`, by the roles that identity puts into a token.
 pub const PERSONAS: &[PolicyRule] = &[
-    PolicyRule {
-        name: "admin",
-        expression: "role:admin",
-        description: "An operator of the cloud.",
-    },
-    PolicyRule {
-        name: "service",
-        expression: "role:service",
-        description: "Another service of the cloud.",
-    },
-    PolicyRule {
-        name: "project_reader",
-        expression: "role:reader and project_id:%(project_id)s",
-        description: "May look at what the project has.",
-    },
-    PolicyRule {
-        name: "project_member",
-        expression: "role:member and project_id:%(project_id)s",
-        description: "May use the project.",
-    },
-    PolicyRule {
-        name: "project_manager",
-        expression: "role:manager and project_id:%(project_id)s",
-        description: "May run the project for its members.",
-    },
-    PolicyRule {
-        name: "project_reader_or_admin",
-        expression: "rule:project_reader or rule:admin",
-        description: "A reader of the project, or an operator.",
-    },
-    PolicyRule {
-        name: "project_member_or_admin",
-        expression: "rule:project_member or rule:admin",
-        description: "A member of the project, or an operator.",
-    },
-    PolicyRule {
-        name: "project_manager_or_admin",
-        expression: "rule:project_manager or rule:admin",
-        description: "A manager of the project, or an operator.",
-    },
-    PolicyRule {
-        name: "system_reader",
-        expression: "role:reader and system_scope:all",
-        description: "May look at the whole system.",
-    },
-    PolicyRule { name: "anybody", expression: "@", description: "Every valid token." },
-    PolicyRule { name: "nobody", expression: "!", description: "No token at all." },
+    PolicyRule::new("admin", "role:admin", "An operator of the cloud."),
+    PolicyRule::new("service", "role:service", "Another service of the cloud."),
+    PolicyRule::new(
+        "project_reader",
+        "role:reader and project_id:%(project_id)s",
+        "May look at what the project has.",
+    ),
+    PolicyRule::new(
+        "project_member",
+        "role:member and project_id:%(project_id)s",
+        "May use the project.",
+    ),
+    PolicyRule::new(
+        "project_manager",
+        "role:manager and project_id:%(project_id)s",
+        "May run the project for its members.",
+    ),
+    PolicyRule::new(
+        "project_reader_or_admin",
+        "rule:project_reader or rule:admin",
+        "A reader of the project, or an operator.",
+    ),
+    PolicyRule::new(
+        "project_member_or_admin",
+        "rule:project_member or rule:admin",
+        "A member of the project, or an operator.",
+    ),
+    PolicyRule::new(
+        "project_manager_or_admin",
+        "rule:project_manager or rule:admin",
+        "A manager of the project, or an operator.",
+    ),
+    PolicyRule::new(
+        "system_reader",
+        "role:reader and system_scope:all",
+        "May look at the whole system.",
+    ),
+    PolicyRule::new("anybody", "@", "Every valid token."),
+    PolicyRule::new("nobody", "!", "No token at all."),
 ];
 
 /// What is acted upon, as far as rules ask about it.
@@ -124,6 +167,29 @@ impl Target {
     /// Something of a domain.
     pub fn domain(domain: &DomainId) -> Target {
         Target { domain: Some(domain.clone()), ..Target::default() }
+    }
+
+    /// A target of attributes as an operator writes them: `NAME=VALUE`, where `target.` before the
+    /// name may be left out.
+    ///
+    /// # Errors
+    /// The text that is no such pair.
+    pub fn from_pairs(pairs: &[String]) -> Result<Target, String> {
+        let mut target = Target::none();
+        for pair in pairs {
+            let (name, value) = pair.split_once('=').ok_or_else(|| pair.clone())?;
+            let name = name.strip_prefix("target.").unwrap_or(name);
+            match name {
+                "project_id" | "tenant_id" => {
+                    target.project = Some(value.parse().map_err(|_| pair.clone())?);
+                }
+                "user_id" => target.user = Some(value.parse().map_err(|_| pair.clone())?),
+                "domain_id" => target.domain = Some(value.parse().map_err(|_| pair.clone())?),
+                // A few words for the life of a command.
+                _ => target.extra.push((String::from(name).leak(), value.to_owned())),
+            }
+        }
+        Ok(target)
     }
 
     /// The same target with one more attribute.
@@ -182,7 +248,20 @@ pub enum PolicyError {
     /// Rules that refer to each other in a circle.
     #[error("the rule {0:?} refers to itself by way of others")]
     Cycle(String),
-    /// The file is neither JSON nor TOML of the right shape.
+    /// A file makes a rule of its own that no rule refers to: most likely a misspelled name.
+    #[error(
+        "{place} makes the rule {rule:?}, which no service declares and no rule of the file refers \
+         to; did you mean {near:?}?"
+    )]
+    Unused {
+        /// Which rule.
+        rule: String,
+        /// `line N of the policy file`.
+        place: String,
+        /// The declared rule that is spelled most like it.
+        near: String,
+    },
+    /// The file is not a table of rules and expressions.
     #[error("the policy file is not readable: {0}")]
     File(String),
 }
@@ -198,6 +277,7 @@ struct Rule {
     text: String,
     expression: Expression,
     description: &'static str,
+    scopes: &'static [TokenScope],
 }
 
 impl Policy {
@@ -209,14 +289,13 @@ impl Policy {
         Policy::with_overrides(declared, None)
     }
 
-    /// The declared rules with an operator's file over them: TOML (`"rule" = "expression"`) or,
-    /// when its first character is a brace, JSON.
+    /// The declared rules with an operator's file over them.
     ///
     /// # Errors
     /// What [`PolicyError`] says, with the line of the file.
     pub fn with_overrides(
         declared: &[&[PolicyRule]],
-        file: Option<&str>,
+        file: Option<PolicyFile<'_>>,
     ) -> Result<Policy, PolicyError> {
         let mut rules = BTreeMap::new();
         for rule in declared.iter().copied().chain([PERSONAS]).flatten() {
@@ -229,43 +308,73 @@ impl Policy {
                 text: rule.expression.to_owned(),
                 expression,
                 description: rule.description,
+                scopes: rule.scopes,
             };
             if rules.insert(rule.name.to_owned(), entry).is_some() {
                 return Err(PolicyError::Twice(rule.name.to_owned()));
             }
         }
         let mut policy = Policy { rules };
-        if let Some(text) = file {
-            policy.override_with(text)?;
+        if let Some(file) = file {
+            policy.override_with(file)?;
         }
         policy.check_references()?;
         Ok(policy)
     }
 
-    fn override_with(&mut self, text: &str) -> Result<(), PolicyError> {
-        let entries: BTreeMap<String, String> = if text.trim_start().starts_with('{') {
-            serde_json::from_str(text).map_err(|error| PolicyError::File(error.to_string()))?
-        } else {
-            toml::from_str(text).map_err(|error| PolicyError::File(error.to_string()))?
-        };
-        for (name, expression_text) in entries {
-            let line = line_of(text, &name);
-            let expression = parse(&expression_text).map_err(|error| PolicyError::Syntax {
+    /// A file changes what declared rules say, and may make rules of its own for them to refer to
+    /// (`"lead": "role:lead"`). A name of its own has no colon, as a service's rules have.
+    fn override_with(&mut self, file: PolicyFile<'_>) -> Result<(), PolicyError> {
+        let mut own = Vec::new();
+        for file::Entry { rule: name, expression: text, line } in file.entries()? {
+            let expression = parse(&text).map_err(|error| PolicyError::Syntax {
                 rule: name.clone(),
                 place: format!(" (line {line} of the policy file)"),
                 error,
             })?;
-            let near = self.nearest(&name);
-            let Some(rule) = self.rules.get_mut(&name) else {
-                return Err(PolicyError::UnknownRule {
-                    rule: name,
-                    place: format!("line {line} of the policy file"),
-                    near,
-                });
-            };
-            rule.text = expression_text;
-            rule.expression = expression;
+            let place = format!("line {line} of the policy file");
+            if let Some(rule) = self.rules.get_mut(&name) {
+                rule.text = text;
+                rule.expression = expression;
+                continue;
+            }
+            if name.contains(':') {
+                let near = self.nearest(&name);
+                return Err(PolicyError::UnknownRule { rule: name, place, near });
+            }
+            own.push((
+                name,
+                place,
+                Rule {
+                    text,
+                    expression,
+                    description: "A rule of the operator's file.",
+                    scopes: &[],
+                },
+            ));
         }
+        for (name, place, rule) in &own {
+            let rules = self.rules.values().chain(own.iter().map(|(_, _, rule)| rule));
+            let mut references = rules.flat_map(|rule| rule.expression.references());
+            if !references.any(|wanted| wanted == name) {
+                return Err(PolicyError::Unused {
+                    rule: name.clone(),
+                    place: place.clone(),
+                    near: self.nearest(name),
+                });
+            }
+            for wanted in rule.expression.references() {
+                if !self.rules.contains_key(wanted)
+                    && !own.iter().any(|(known, ..)| known == wanted)
+                {
+                    return Err(PolicyError::Dangling {
+                        rule: wanted.to_owned(),
+                        by: format!("the rule {name:?} ({place})"),
+                    });
+                }
+            }
+        }
+        self.rules.extend(own.into_iter().map(|(name, _, rule)| (name, rule)));
         Ok(())
     }
 
@@ -309,6 +418,11 @@ impl Policy {
         Ok(())
     }
 
+    /// The declared rule that is spelled most like a name, for suggesting it.
+    pub fn most_like(&self, name: &str) -> String {
+        self.nearest(name)
+    }
+
     /// Whether the rule exists.
     pub fn contains(&self, rule: &str) -> bool {
         self.rules.contains_key(rule)
@@ -319,15 +433,26 @@ impl Policy {
         self.rules.iter().map(|(name, rule)| (name.as_str(), rule.text.as_str(), rule.description))
     }
 
+    /// The scopes of which a token must have one for the rule; empty where any will do.
+    pub fn scopes(&self, rule: &str) -> &'static [TokenScope] {
+        self.rules.get(rule).map_or(&[], |found| found.scopes)
+    }
+
+    /// Whether a rule takes tokens of this one's scope at all.
+    pub fn takes_scope(&self, rule: &str, token: &Token) -> bool {
+        let scopes = self.scopes(rule);
+        scopes.is_empty() || token.is_recovery() || scopes.contains(&TokenScope::of(token))
+    }
+
     /// Whether `token` may do `rule` to `target`.
     pub fn allows(&self, rule: &str, token: &Token, target: &Target) -> bool {
-        self.verdict(rule, token, Some(target)) == Verdict::Yes
+        self.takes_scope(rule, token) && self.verdict(rule, token, Some(target)) == Verdict::Yes
     }
 
     /// Whether there is a target to which `token` may do `rule`: what a route asks before its
     /// handler has looked up the target.
     pub fn could_allow(&self, rule: &str, token: &Token) -> bool {
-        self.verdict(rule, token, None) != Verdict::No
+        self.takes_scope(rule, token) && self.verdict(rule, token, None) != Verdict::No
     }
 
     fn verdict(&self, rule: &str, token: &Token, target: Option<&Target>) -> Verdict {
@@ -363,16 +488,6 @@ pub fn denied(service: Service, rule: &str) -> Fault {
             "Your roles do not allow {rule}. `meridian policy explain` says why."
         )),
     }
-}
-
-fn line_of(text: &str, name: &str) -> usize {
-    let quoted = format!("\"{name}\"");
-    text.lines()
-        .position(|line| {
-            let line = line.trim_start();
-            line.starts_with(name) || line.contains(&quoted)
-        })
-        .map_or(1, |index| index + 1)
 }
 
 /// Levenshtein's distance, for suggesting a name.

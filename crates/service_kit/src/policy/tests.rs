@@ -6,21 +6,13 @@ use super::expression::{Expression, Operand};
 use super::*;
 
 const RULES: &[PolicyRule] = &[
-    PolicyRule {
-        name: "compute:servers:create",
-        expression: "rule:project_member_or_admin",
-        description: "Create a server.",
-    },
-    PolicyRule {
-        name: "compute:hypervisors:list",
-        expression: "rule:admin or rule:system_reader",
-        description: "See the hosts.",
-    },
-    PolicyRule {
-        name: "image:get",
-        expression: "rule:project_reader or 'public':%(visibility)s",
-        description: "See an image.",
-    },
+    PolicyRule::new("compute:servers:create", "rule:project_member_or_admin", "Create a server."),
+    PolicyRule::new(
+        "compute:hypervisors:list",
+        "rule:admin or rule:system_reader",
+        "See the hosts.",
+    ),
+    PolicyRule::new("image:get", "rule:project_reader or 'public':%(visibility)s", "See an image."),
 ];
 
 fn policy() -> Policy {
@@ -91,26 +83,88 @@ fn system_scope_is_asked_for() {
 #[test]
 fn a_file_overrides_and_its_mistakes_name_their_line() {
     let toml = "# who may build\n\"compute:servers:create\" = \"rule:admin\"\n";
-    let strict = Policy::with_overrides(&[RULES], Some(toml)).unwrap();
+    let strict = Policy::with_overrides(&[RULES], Some(PolicyFile::Toml(toml))).unwrap();
     let member = Token::for_test("u", Some("p"), &["member"]);
     assert!(!strict.allows("compute:servers:create", &member, &project("p")));
     let json = r#"{"compute:servers:create": "role:member"}"#;
-    let loose = Policy::with_overrides(&[RULES], Some(json)).unwrap();
+    let loose = Policy::with_overrides(&[RULES], Some(PolicyFile::Yaml(json))).unwrap();
     assert!(loose.allows("compute:servers:create", &member, &project("q")));
 
     let typo = "\n\n\"compute:server:create\" = \"role:member\"\n";
-    let message = Policy::with_overrides(&[RULES], Some(typo)).unwrap_err().to_string();
+    let message =
+        Policy::with_overrides(&[RULES], Some(PolicyFile::Toml(typo))).unwrap_err().to_string();
     assert!(message.contains("line 3"), "{message}");
     assert!(message.contains("compute:servers:create"), "{message}");
     let broken = "\"compute:servers:create\" = \"role:member and\"\n";
-    let message = Policy::with_overrides(&[RULES], Some(broken)).unwrap_err().to_string();
+    let message =
+        Policy::with_overrides(&[RULES], Some(PolicyFile::Toml(broken))).unwrap_err().to_string();
     assert!(message.contains("line 1"), "{message}");
-    assert!(Policy::with_overrides(&[RULES], Some("= nonsense")).is_err());
+    assert!(Policy::with_overrides(&[RULES], Some(PolicyFile::Toml("= nonsense"))).is_err());
+}
+
+#[test]
+fn a_file_of_oslo_policy_overrides_and_may_have_rules_of_its_own() {
+    let with = |text: &str| Policy::with_overrides(&[RULES], Some(PolicyFile::Yaml(text)));
+    let lead = "\"lead\": \"role:lead\"\n\"compute:servers:create\": \"rule:lead\"\n";
+    let policy = with(lead).unwrap();
+    let token = |role| Token::for_test("u", Some("p"), &[role]);
+    assert!(policy.allows("compute:servers:create", &token("lead"), &Target::none()));
+    assert!(!policy.allows("compute:servers:create", &token("member"), &project("p")));
+
+    for (text, line, word) in [
+        ("# a typo\n\"compute:server:create\": \"@\"\n", "line 2", "compute:servers:create"),
+        ("\n\nproject_memberr: \"role:x\"\n", "line 3", "project_member"),
+        ("a: \"rule:b\"\n\"compute:servers:create\": \"rule:a\"\n", "line 1", "\"b\""),
+        ("\n\"compute:servers:create\": \"role:a nd role:b\"\n", "line 2", "column 8"),
+        ("\n\"compute:servers:create\": [\"role:a\"]\n", "line 2", "text"),
+    ] {
+        let message = with(text).unwrap_err().to_string();
+        assert!(message.contains(line) && message.contains(word), "{text:?}: {message}");
+    }
+}
+
+#[test]
+fn a_scope_that_a_rule_does_not_take_is_refused_whatever_the_roles() {
+    const SCOPED: &[PolicyRule] = &[
+        PolicyRule {
+            name: "identity:create_domain",
+            expression: "role:admin",
+            description: "",
+            scopes: &[TokenScope::System, TokenScope::Project],
+        },
+        PolicyRule::new("identity:other", "rule:identity:create_domain", ""),
+    ];
+    let policy = Policy::new(&[SCOPED]).unwrap();
+    let rule = "identity:create_domain";
+    let mut token = Token::for_test("u", Some("p"), &["admin"]);
+    assert!(policy.allows(rule, &token, &Target::none()) && policy.could_allow(rule, &token));
+    token.project = None;
+    token.domain = Some("d".parse().unwrap());
+    assert!(!policy.allows(rule, &token, &Target::none()) && !policy.could_allow(rule, &token));
+    // Another rule that refers to it asks for the expression only.
+    assert!(policy.allows("identity:other", &token, &Target::none()));
+    let text = policy.explain(rule, &token, &Target::none()).to_string();
+    assert!(text.contains("system or project") && text.ends_with("refused"), "{text}");
+}
+
+#[test]
+fn none_is_an_attribute_that_is_unset() {
+    let rule = |name, expression| PolicyRule::new(name, expression, "");
+    let rules = [rule("a", "not domain_id:None"), rule("b", "None:%(role.domain_id)s")];
+    let policy = Policy::new(&[&rules]).unwrap();
+    let mut token = Token::for_test("u", Some("p"), &[]);
+    assert!(!policy.could_allow("a", &token));
+    token.domain = Some("d".parse().unwrap());
+    assert!(policy.could_allow("a", &token));
+    let target = |domain: &str| Target::none().with("role.domain_id", domain);
+    assert!(policy.allows("b", &token, &target("None")));
+    assert!(!policy.allows("b", &token, &target("d")));
+    assert!(!policy.allows("b", &token, &Target::none()), "what is not said matches nothing");
 }
 
 #[test]
 fn dangling_and_circular_rules_are_refused() {
-    let rule = |name, expression| PolicyRule { name, expression, description: "" };
+    let rule = |name, expression| PolicyRule::new(name, expression, "");
     let dangling = [rule("a", "rule:nowhere")];
     assert!(matches!(Policy::new(&[&dangling]), Err(PolicyError::Dangling { .. })));
     let circle = [rule("a", "rule:b"), rule("b", "not rule:a")];

@@ -10,7 +10,7 @@ const fn rule(
     expression: &'static str,
     description: &'static str,
 ) -> PolicyRule {
-    PolicyRule { name, expression, description }
+    PolicyRule::new(name, expression, description)
 }
 
 /// The rules of the image service.

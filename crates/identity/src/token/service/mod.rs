@@ -1,14 +1,16 @@
 //! Issuing, describing and revoking tokens.
 
+mod delegated;
 mod prove;
+mod roles;
 mod scope;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cloud_types::{Fault, RoleId};
-use database::{DatabaseError, Tx};
+use cloud_types::{Fault, RoleId, Timestamp};
+use database::{DatabaseError, Origin, Tx};
 use serde_json::{Value, json};
 use service_kit::{Ctx, Target};
 use uuid::Uuid;
@@ -19,15 +21,19 @@ use super::model::{Login, TokenView, WantedScope};
 use super::receipt::Receipt;
 use super::revocation::{Revocation, RevocationKind};
 use super::store;
-use crate::Identity;
 use crate::compliance::factors;
+use crate::{Identity, application_credential};
 
 pub(crate) use self::prove::Proven;
+pub(crate) use self::roles::{RoleName, effective_roles, find_roles};
 pub(crate) use self::scope::find_user;
 
 /// Revocations are kept at least this long: longer than any token that an earlier configuration
-/// may have issued.
-const REVOCATION_KEPT: Duration = Duration::from_secs(25 * 3600);
+/// may have issued, and the time for which services may still ask about it.
+const REVOCATION_KEPT: Duration = Duration::from_secs(49 * 3600);
+
+/// How long after its end a service may still ask about a token.
+const EXPIRED_FOR: Duration = Duration::from_secs(24 * 3600);
 
 /// A first good serial that no object reaches: what was deleted is never good again.
 pub(crate) const GONE: u64 = u64::MAX >> 1;
@@ -106,6 +112,8 @@ impl Identity {
         if factors::satisfied(&rules, proven.methods) {
             return Ok(None);
         }
+        // A code counts once, also when more is asked after it.
+        self.use_codes(std::mem::take(&mut proven.totp)).await?;
         let receipt = Receipt {
             user: Stamp::new(user.id.clone(), user.serial),
             methods: proven.methods,
@@ -130,6 +138,20 @@ impl Identity {
         Ok(Some(Issued { text, body }))
     }
 
+    /// Marks codes of authenticator apps as used; 401 when one was already.
+    async fn use_codes(&self, codes: Vec<(String, i64)>) -> Result<(), Fault> {
+        if codes.is_empty() {
+            return Ok(());
+        }
+        self.kit
+            .db
+            .transact(&Origin::system("authentication"), move |tx| {
+                let codes = codes.clone();
+                Box::pin(async move { scope::use_codes(tx, &codes).await })
+            })
+            .await
+    }
+
     /// A token for somebody who was proven.
     pub(crate) async fn issue_for(
         &self,
@@ -137,18 +159,30 @@ impl Identity {
         wanted: WantedScope,
         with_catalog: bool,
     ) -> Result<Issued, Fault> {
+        // What counts once is counted in the same transaction.
+        let counts = !proven.totp.is_empty() || matches!(wanted, WantedScope::Trust(_));
         let proven = Arc::new(proven);
         let given = proven.clone();
-        let (view, parts) = self
-            .look(move |tx| {
+        let (view, parts) = if counts {
+            self.kit
+                .db
+                .transact(&Origin::system("authentication"), move |tx| {
+                    let (given, wanted) = (given.clone(), wanted.clone());
+                    Box::pin(async move { assemble(tx, &given, &wanted, with_catalog).await })
+                })
+                .await?
+        } else {
+            self.look(move |tx| {
                 let (given, wanted) = (given.clone(), wanted.clone());
                 Box::pin(async move { assemble(tx, &given, &wanted, with_catalog).await })
             })
-            .await?;
+            .await?
+        };
         let view = self.with_role_names(view, &parts.roles).await?;
         let lifetime = parts.now.after(self.config.token_lifetime);
-        let ends =
-            [proven.ends_by.unwrap_or(lifetime)].into_iter().chain(view.user.standing.valid_until);
+        let ends = [parts.ends_by.map_or(lifetime, |end| end.min(lifetime))]
+            .into_iter()
+            .chain(view.user.standing.valid_until);
         let recovery = view.user.standing.valid_until.is_some();
         let claims = Claims {
             methods: if recovery { proven.methods.and(Methods::RECOVERY) } else { proven.methods },
@@ -160,7 +194,7 @@ impl Identity {
             roles: parts.roles,
             audit_id: AuditId::random(),
             chain_id: proven.from.as_ref().map(|from| from.chain()),
-            basis: proven.basis.clone(),
+            basis: parts.basis,
         };
         Ok(Issued { text: self.tokens.sign(&claims)?, body: view.body(&claims) })
     }
@@ -172,7 +206,7 @@ impl Identity {
         roles: &[RoleId],
     ) -> Result<TokenView, Fault> {
         let mut directory = self.tokens.roles();
-        if roles.iter().any(|role| !directory.names.contains_key(role)) {
+        if roles.iter().any(|role| !directory.knows(role)) {
             self.tokens.reload().await?;
             directory = self.tokens.roles();
         }
@@ -181,22 +215,42 @@ impl Identity {
     }
 
     /// The body of somebody's token, for who may see it; 404 when it is not good.
-    pub(crate) async fn describe(
-        &self,
-        ctx: &Ctx,
-        subject: &str,
-        with_catalog: bool,
-    ) -> Result<Value, Fault> {
-        let claims = self.subject(ctx, subject, "identity:validate_token")?;
-        let (user, scope) = (claims.user.id.clone(), claims.scope.clone());
+    pub(crate) async fn describe(&self, ctx: &Ctx, wanted: Described<'_>) -> Result<Value, Fault> {
+        let rule =
+            if wanted.only_checks { "identity:check_token" } else { "identity:validate_token" };
+        // What a service began for somebody may take longer than the token that began it.
+        let asker = ctx.token()?;
+        let grace = wanted.allow_expired && (asker.has_role("service") || asker.has_role("admin"));
+        let now = self.kit.clock.now();
+        let moment = if grace { now.before(EXPIRED_FOR) } else { now };
+        let claims = self.subject(ctx, wanted.token, rule, moment)?;
+        let with_catalog = wanted.with_catalog;
+        let credential = claims.basis.application_credential.as_ref();
+        if credential.is_some_and(|it| it.access_rules.is_some()) && !wanted.knows_access_rules {
+            // Whoever asks would take the token for one without limits.
+            return Err(Fault::not_found("Could not find token."));
+        }
+        let about = claims.clone();
         let view = self
             .look(move |tx| {
-                let (user, scope) = (user.clone(), scope.clone());
+                let claims = about.clone();
                 Box::pin(async move {
-                    let (user, user_domain) = user_and_domain(tx, &user).await?;
-                    let scope = view_of(tx, &scope).await?;
-                    let mut view =
-                        TokenView { user, user_domain, scope, roles: Vec::new(), catalog: None };
+                    let (user, user_domain) = user_and_domain(tx, &claims.user.id).await?;
+                    let scope = view_of(tx, &claims.scope).await?;
+                    let application_credential = match &claims.basis.application_credential {
+                        Some(it) => {
+                            application_credential::store::get(tx, &it.credential.id).await?
+                        }
+                        None => None,
+                    };
+                    let mut view = TokenView {
+                        user,
+                        user_domain,
+                        scope,
+                        roles: Vec::new(),
+                        catalog: None,
+                        application_credential,
+                    };
                     add_catalog(tx, &mut view, with_catalog).await?;
                     Ok::<_, Fault>(view)
                 })
@@ -208,7 +262,8 @@ impl Identity {
 
     /// Ends a token.
     pub(crate) async fn revoke(&self, ctx: &Ctx, subject: &str) -> Result<(), Fault> {
-        let claims = self.subject(ctx, subject, "identity:revoke_token")?;
+        let now = self.kit.clock.now();
+        let claims = self.subject(ctx, subject, "identity:revoke_token", now)?;
         let audit = claims.audit_id.to_string();
         self.change(ctx, move |tx| {
             let audit = audit.clone();
@@ -220,17 +275,33 @@ impl Identity {
         .await
     }
 
-    fn subject(&self, ctx: &Ctx, text: &str, rule: &str) -> Result<Arc<Claims>, Fault> {
-        let (claims, _) =
-            self.tokens.check(text, self.kit.clock.now()).map_err(|fault| {
-                match fault.status() {
-                    401 => Fault::not_found("Could not find token."),
-                    _ => fault,
-                }
-            })?;
-        ctx.authorise(rule, &Target::user(&claims.user.id))?;
+    fn subject(
+        &self,
+        ctx: &Ctx,
+        text: &str,
+        rule: &str,
+        now: Timestamp,
+    ) -> Result<Arc<Claims>, Fault> {
+        let (claims, _) = self.tokens.check(text, now).map_err(|fault| match fault.status() {
+            401 => Fault::not_found("Could not find token."),
+            _ => fault,
+        })?;
+        let user = &claims.user.id;
+        ctx.authorise(rule, &Target::user(user).with("token.user_id", user.as_str()))?;
         Ok(claims)
     }
+}
+
+/// How a token is asked about.
+pub(crate) struct Described<'a> {
+    pub token: &'a str,
+    pub with_catalog: bool,
+    /// Whether only the status is wanted.
+    pub only_checks: bool,
+    /// Whether a token that expired a while ago is still described, to a service.
+    pub allow_expired: bool,
+    /// Whether whoever asks checks access rules.
+    pub knows_access_rules: bool,
 }
 
 /// Writes a revocation in the transaction that makes it necessary. The caller hands it to

@@ -1,5 +1,7 @@
 //! `/v3/projects`.
 
+mod tags;
+
 use super::model::Project;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -11,8 +13,9 @@ use service_kit::{
 };
 
 use super::service::ProjectChange;
+use super::tree::Around;
 use crate::fields::{Fields, NAME_SHORT, Patch};
-use crate::{Identity, wire};
+use crate::{Identity, options, wire};
 
 /// Upstream's limit on tags of one project.
 const MAX_TAGS: usize = 80;
@@ -25,16 +28,24 @@ pub(crate) fn routes() -> Routes<Identity> {
         .route(Method::GET, "/v3/projects/{project_id}", rule("identity:get_project"), show)
         .route(Method::PATCH, "/v3/projects/{project_id}", rule("identity:update_project"), update)
         .route(Method::DELETE, "/v3/projects/{project_id}", rule("identity:delete_project"), delete)
+        .route(
+            Method::PATCH,
+            "/v3/projects/{project_id}/cascade",
+            rule("identity:update_project"),
+            update_tree,
+        )
+        .route(
+            Method::DELETE,
+            "/v3/projects/{project_id}/cascade",
+            rule("identity:delete_project"),
+            delete_tree,
+        )
+        .merge(tags::routes())
 }
 
 async fn list(State(identity): State<Identity>, ctx: Ctx, filters: Filters) -> ApiResult<Response> {
     let page = wire::page_request(&filters)?;
-    // Clients ask for projects that act as domains; here domains are not projects.
-    let projects = if filters.flag("is_domain")? == Some(true) {
-        Vec::new()
-    } else {
-        identity.list_projects(&ctx, filters.clone()).await?
-    };
+    let projects = identity.list_projects(&ctx, filters.clone()).await?;
     let rows = projects.iter().map(|project| project.view(&ctx)).collect();
     Ok(wire::list(&ctx, "/projects", "projects", &filters, &page, rows).into_response())
 }
@@ -43,10 +54,36 @@ async fn show(
     State(identity): State<Identity>,
     ctx: Ctx,
     Path(id): Path<String>,
+    filters: Filters,
 ) -> ApiResult<Json<Value>> {
     let id = wire::id("project", &id)?;
+    let around = Around::read(&filters)?;
     let project = identity.project(&ctx, "identity:get_project", &id).await?;
-    Ok(Json(json!({"project": project.view(&ctx)})))
+    let mut view = project.view(&ctx);
+    identity.add_tree(&ctx, &project, around, &mut view).await?;
+    Ok(Json(json!({"project": view})))
+}
+
+/// Tags are short, unlike each other, and without what separates them in queries and paths.
+fn check_tags(tags: &[String]) -> Result<(), Fault> {
+    let odd = |tag: &String| tag.is_empty() || tag.contains(['/', ',']);
+    let doubled = tags.iter().enumerate().any(|(at, tag)| tags[..at].contains(tag));
+    if tags.len() > MAX_TAGS || doubled || tags.iter().any(odd) {
+        return Err(Fault::bad_request(format!(
+            "Invalid input for field 'tags': at most {MAX_TAGS}, no two the same, each of 1 to 255 \
+             characters without ',' and '/'."
+        )));
+    }
+    Ok(())
+}
+
+/// The tags of a project or domain.
+pub(crate) fn read_tags(fields: &mut Fields) -> Result<Option<Vec<String>>, Fault> {
+    let tags = fields.texts("tags")?;
+    if let Some(tags) = &tags {
+        check_tags(tags)?;
+    }
+    Ok(tags)
 }
 
 fn read(body: Value, new: bool) -> Result<ProjectChange, Fault> {
@@ -64,29 +101,18 @@ fn read(body: Value, new: bool) -> Result<ProjectChange, Fault> {
         Patch::Set(id) => Some(id),
         Patch::Null | Patch::Absent => None,
     };
-    if fields.flag("is_domain")? == Some(true) {
-        return Err(Fault::bad_request(
-            "Projects do not act as domains here. Create a domain instead.",
-        ));
-    }
-    let tags = fields.texts("tags")?;
-    if let Some(tags) = &tags {
-        let odd = |tag: &String| tag.is_empty() || tag.contains(['/', ',']);
-        if tags.len() > MAX_TAGS || tags.iter().any(odd) {
-            return Err(Fault::bad_request(format!(
-                "Invalid input for field 'tags': at most {MAX_TAGS}, each without ',' and '/'."
-            )));
-        }
-    }
+    let is_domain = fields.flag("is_domain")?;
+    let tags = read_tags(&mut fields)?;
     fields.ignore(&["id", "links"]);
     Ok(ProjectChange {
         name,
         domain_id,
         parent_id,
+        is_domain,
         description: fields.description()?,
         enabled: fields.flag("enabled")?,
         tags,
-        options: fields.object("options")?,
+        options: options::read(&mut fields)?,
         extra: fields.extra()?,
     })
 }
@@ -119,5 +145,33 @@ async fn delete(
     Path(id): Path<String>,
 ) -> ApiResult<StatusCode> {
     identity.delete_project(&ctx, &wire::id("project", &id)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Of a whole tree only `enabled` can be changed.
+async fn update_tree(
+    State(identity): State<Identity>,
+    ctx: Ctx,
+    Path(id): Path<String>,
+    StrictJson(body): StrictJson<Value>,
+) -> ApiResult<Json<Value>> {
+    let id = wire::id("project", &id)?;
+    let mut fields = Fields::below("project", body)?;
+    let enabled = fields
+        .flag("enabled")?
+        .ok_or_else(|| Fault::bad_request("'enabled' is a required property"))?;
+    fields
+        .finish()
+        .map_err(|_| Fault::bad_request("Cascade update is only allowed for enabled attribute."))?;
+    let project = identity.switch_tree(&ctx, &id, enabled).await?;
+    Ok(Json(json!({"project": project.view(&ctx)})))
+}
+
+async fn delete_tree(
+    State(identity): State<Identity>,
+    ctx: Ctx,
+    Path(id): Path<String>,
+) -> ApiResult<StatusCode> {
+    identity.delete_tree(&ctx, &wire::id("project", &id)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,0 +1,7 @@
+//! What a domain is configured to where it differs from the cloud: where its users are kept. Values
+//! that are secret can be written and never read: they are in no answer and in no journal.
+
+pub(crate) mod api;
+pub(crate) mod model;
+pub(crate) mod service;
+pub(crate) mod store;
