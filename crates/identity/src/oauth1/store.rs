@@ -103,7 +103,7 @@ pub(crate) async fn authorise(
             ],
         )
         .await?;
-    tx.expect_one(changed, "request_token", &id)
+    tx.expect_one(changed, "request_token", id)
 }
 
 /// False when it is gone: used by another request.
