@@ -15,7 +15,10 @@ use world::World;
 
 /// Routes that make nothing which a repeat could make twice: what they change stays as they say,
 /// however often it is said.
-const CHANGING: [&str; 9] = [
+const CHANGING: [&str; 11] = [
+    // Signed by a program, which has no token to remember a key for.
+    "/identity/v3/OS-OAUTH1/access_token",
+    "/identity/v3/OS-OAUTH1/request_token",
     "/compute/v2.1/flavors/{id}/action",
     "/compute/v2.1/flavors/{id}/os-extra_specs",
     "/compute/v2.1/servers/{id}/action",
@@ -103,6 +106,15 @@ fn creating(route: &str, made: &Made) -> Option<(String, Value)> {
         "/identity/v3/projects" => json!({"project": {"name": "once"}}),
         "/identity/v3/roles" => json!({"role": {"name": "once"}}),
         "/identity/v3/domains" => json!({"domain": {"name": "once"}}),
+        "/identity/v3/OS-OAUTH1/consumers" => json!({"consumer": {"description": "once"}}),
+        "/identity/v3/policies" => json!({"policy": {"type": "text/plain", "blob": "once"}}),
+        "/identity/v3/OS-EP-FILTER/endpoint_groups" => {
+            json!({"endpoint_group": {"name": "once", "filters": {"service_id": service}}})
+        }
+        "/identity/v3/registered_limits" => json!({"registered_limits": [
+            {"service_id": service, "resource_name": "once", "default_limit": 1}]}),
+        "/identity/v3/limits" => json!({"limits": [{"service_id": service,
+            "resource_name": "once", "resource_limit": 2, "domain_id": "default"}]}),
         _ => return None,
     };
     Some((route.to_owned(), body))
