@@ -88,7 +88,9 @@ async fn a_rule_that_refuses_a_persona_is_asked_before_anything_else() {
                 || own
                 || answer.text.contains("read-only")
                 // Upstream's word, and status, for a group of options that there is not.
-                || answer.text.contains("Invalid domain specific configuration"),
+                || answer.text.contains("Invalid domain specific configuration")
+                // A request that nobody signed.
+                || answer.text.contains("EC2 Signature not supplied"),
             "{} {path} ({rules:?}) refuses the administrator: {}",
             route.method,
             answer.text

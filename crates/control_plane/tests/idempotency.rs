@@ -15,7 +15,7 @@ use world::World;
 
 /// Routes that make nothing which a repeat could make twice: what they change stays as they say,
 /// however often it is said.
-const CHANGING: [&str; 11] = [
+const CHANGING: [&str; 13] = [
     // Signed by a program, which has no token to remember a key for.
     "/identity/v3/OS-OAUTH1/access_token",
     "/identity/v3/OS-OAUTH1/request_token",
@@ -25,6 +25,8 @@ const CHANGING: [&str; 11] = [
     "/compute/v2.1/servers/{id}/metadata",
     // A token is not kept; the next one is as good.
     "/identity/v3/auth/tokens",
+    "/identity/v3/ec2tokens",
+    "/identity/v3/s3tokens",
     "/identity/v3/users/{user_id}/password",
     "/image/v2/images/{id}/actions/deactivate",
     "/image/v2/images/{id}/actions/reactivate",
@@ -37,6 +39,10 @@ struct Made {
     image: String,
     flavor: String,
     service: String,
+    /// Who asks, somebody else, and a project.
+    admin: String,
+    user: String,
+    project: String,
 }
 
 fn id(text: &str, key: &str) -> String {
@@ -71,12 +77,17 @@ async fn prepare(world: &World, token: &str) -> Made {
     let flavor = make("/compute/v2.1/flavors", "flavor", body).await;
     let body = json!({"service": {"type": "s", "name": "s"}});
     let service = make("/identity/v3/services", "service", body).await;
-    Made { network, group, image, flavor, service }
+    let user = make("/identity/v3/users", "user", json!({"user": {"name": "u"}})).await;
+    let project = make("/identity/v3/projects", "project", json!({"project": {"name": "p"}})).await;
+    let answer = world.ask(&Method::GET, "/identity/v3/users?name=admin", Some(token), None).await;
+    let found: Value = serde_json::from_str(&answer.text).unwrap();
+    let admin = found["users"][0]["id"].as_str().unwrap().to_owned();
+    Made { network, group, image, flavor, service, admin, user, project }
 }
 
 /// A request to the route that creates something.
 fn creating(route: &str, made: &Made) -> Option<(String, Value)> {
-    let Made { network, group, image, flavor, service } = made;
+    let Made { network, group, image, flavor, service, admin, user, project } = made;
     let body = match route {
         "/network/v2.0/networks" => json!({"network": {"name": "once"}}),
         "/network/v2.0/subnets" => {
@@ -115,6 +126,19 @@ fn creating(route: &str, made: &Made) -> Option<(String, Value)> {
             {"service_id": service, "resource_name": "once", "default_limit": 1}]}),
         "/identity/v3/limits" => json!({"limits": [{"service_id": service,
             "resource_name": "once", "resource_limit": 2, "domain_id": "default"}]}),
+        "/identity/v3/credentials" => {
+            json!({"credential": {"type": "cert", "blob": "once", "user_id": user}})
+        }
+        "/identity/v3/users/{user_id}/credentials/OS-EC2" => {
+            let body = json!({"tenant_id": project});
+            return Some((format!("/identity/v3/users/{user}/credentials/OS-EC2"), body));
+        }
+        "/identity/v3/users/{user_id}/application_credentials" => {
+            let body = json!({"application_credential": {"name": "once"}});
+            return Some((format!("/identity/v3/users/{admin}/application_credentials"), body));
+        }
+        "/identity/v3/OS-TRUST/trusts" => json!({"trust": {"trustor_user_id": admin,
+            "trustee_user_id": user, "impersonation": false}}),
         _ => return None,
     };
     Some((route.to_owned(), body))
