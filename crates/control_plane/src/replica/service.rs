@@ -72,6 +72,8 @@ impl Registry {
     /// leaves.
     pub async fn run(mut self, shutdown: CancellationToken) {
         if self.db.backend() == Backend::Sqlite {
+            // Alone for as long as it runs: to those who follow the view, its end is the end.
+            shutdown.cancelled().await;
             return;
         }
         let mut watch = Watch::default();
