@@ -31,6 +31,8 @@ const CHANGING: [&str; 13] = [
     "/image/v2/images/{id}/actions/deactivate",
     "/image/v2/images/{id}/actions/reactivate",
     "/compute/v2.1/servers/{id}/remote-consoles",
+    // Looks, and repairs what it can prove.
+    "/meridian/v1/audit",
 ];
 
 struct Made {
