@@ -188,8 +188,11 @@ impl Fields {
         }
         let size = serde_json::to_string(&self.map).map_or(0, |text| text.len());
         if size > EXTRA_BYTES {
+            let longest = self.map.iter().max_by_key(|(_, value)| value.to_string().len());
+            let longest = longest.map_or("", |(name, _)| name.as_str());
             return Err(Fault::bad_request(format!(
-                "The extra attributes have {size} bytes; at most {EXTRA_BYTES} are kept."
+                "The extra attributes have {size} bytes, most of them in '{longest}'; at most \
+                 {EXTRA_BYTES} are kept."
             )));
         }
         Ok(self.map)

@@ -78,6 +78,7 @@ pub use throttle::LoginLimits;
 pub use token::{KeySource, Rotated, Tokens, rotate_token_keys};
 
 use token::Revocation;
+use token::described::Descriptions;
 
 /// What an operator may set.
 #[derive(Clone, Debug)]
@@ -129,6 +130,7 @@ impl Default for IdentityConfig {
 pub struct Identity {
     kit: Kit,
     tokens: Arc<Tokens>,
+    descriptions: Arc<Descriptions>,
     passwords: Arc<PasswordPool>,
     rules: Arc<ComplianceRules>,
     throttle: Arc<throttle::Throttle>,
@@ -147,6 +149,7 @@ impl Identity {
             )),
             rules: Arc::new(config.compliance.clone()),
             throttle: throttle::Throttle::new(config.login_limits),
+            descriptions: Arc::default(),
             kit,
             tokens,
             config: Arc::new(config),
@@ -214,8 +217,14 @@ impl Identity {
                 })
             })
             .await?;
-        self.tokens.apply(&revocations);
+        self.changed(&revocations);
         Ok(value)
+    }
+
+    /// What was committed holds in this process from now on.
+    fn changed(&self, revocations: &[Revocation]) {
+        self.tokens.apply(revocations);
+        self.descriptions.forget();
     }
 
     /// A look at the database.

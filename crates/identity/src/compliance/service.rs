@@ -200,7 +200,7 @@ impl Identity {
                 })
             })
             .await?;
-        self.tokens.apply(&revocations);
+        self.changed(&revocations);
         Ok(())
     }
 
@@ -249,7 +249,7 @@ impl Identity {
                 Box::pin(async move { disable_since(tx, &rules, day).await })
             })
             .await?;
-        self.tokens.apply(&revocations);
+        self.changed(&revocations);
         Ok(revocations.len())
     }
 }
@@ -276,7 +276,7 @@ impl Identity {
                 })
             })
             .await?;
-        self.tokens.apply(&revocations);
+        self.changed(&revocations);
         Ok(revocations.len())
     }
 }

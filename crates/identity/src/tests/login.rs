@@ -9,6 +9,7 @@ on_both!(
     wrong_and_unknown_are_the_same,
     malformed_logins_are_400_and_name_the_field,
     a_token_describes_itself_until_it_expires,
+    what_is_told_of_a_token_follows_every_change_at_once,
     a_token_from_a_token_ends_with_it_in_time,
     a_revoked_token_is_dead_at_once_and_others_live,
     another_process_hears_of_a_revocation,
@@ -127,6 +128,24 @@ async fn a_token_describes_itself_until_it_expires(cloud: Cloud) {
     assert!(cloud.is_good(&token).await);
     cloud.clock.advance(Duration::from_secs(1));
     assert!(!cloud.is_good(&token).await);
+}
+
+async fn what_is_told_of_a_token_follows_every_change_at_once(cloud: Cloud) {
+    let (admin, token) = (cloud.admin().await, cloud.demo().await);
+    let project = cloud.made.demo.as_ref().unwrap().1.clone();
+    let path = format!("/v3/projects/{project}");
+    // Twice each, so that the second answer may be one that was kept.
+    for name in ["demo", "renamed", "renamed-again"] {
+        cloud.call(&admin, "PATCH", &path, json!({"project": {"name": name}})).await.expect(200);
+        for _ in 0..2 {
+            let told = cloud.about(&admin, "GET", &token).await.expect(200);
+            assert_eq!(told.body["token"]["project"]["name"], name);
+            assert_eq!(told.headers["content-type"], "application/json");
+        }
+    }
+    cloud.about(&token, "GET", &token).await.expect(200);
+    cloud.about(&token, "DELETE", &token).await.expect(204);
+    cloud.about(&admin, "GET", &token).await.expect(404);
 }
 
 async fn a_token_from_a_token_ends_with_it_in_time(cloud: Cloud) {

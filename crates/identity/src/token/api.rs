@@ -1,6 +1,7 @@
 //! `/v3/auth/tokens` and what a token may ask about itself.
 
 use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use cloud_types::Fault;
 use serde_json::json;
@@ -93,7 +94,8 @@ async fn validate(
             .is_some_and(|version| version >= 1.0),
     };
     let body = identity.describe(&ctx, wanted).await?;
-    let mut response = Json(body).into_response();
+    let json = HeaderValue::from_static("application/json");
+    let mut response = ([(CONTENT_TYPE, json)], body).into_response();
     set_subject(&mut response, token)?;
     Ok(response)
 }

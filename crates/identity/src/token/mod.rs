@@ -61,6 +61,7 @@
 pub(crate) mod api;
 mod basis;
 mod bytes;
+pub(crate) mod described;
 mod directory;
 mod format;
 mod keys;

@@ -9,10 +9,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use cloud_types::{Fault, RoleId, Timestamp};
 use database::{DatabaseError, Origin, Tx};
 use serde_json::{Value, json};
 use service_kit::{Ctx, Target};
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use self::scope::{add_catalog, assemble, user_and_domain, view_of};
@@ -214,8 +216,8 @@ impl Identity {
         Ok(view)
     }
 
-    /// The body of somebody's token, for who may see it; 404 when it is not good.
-    pub(crate) async fn describe(&self, ctx: &Ctx, wanted: Described<'_>) -> Result<Value, Fault> {
+    /// The body of somebody's token as JSON, for who may see it; 404 when it is not good.
+    pub(crate) async fn describe(&self, ctx: &Ctx, wanted: Described<'_>) -> Result<Bytes, Fault> {
         let rule =
             if wanted.only_checks { "identity:check_token" } else { "identity:validate_token" };
         // What a service began for somebody may take longer than the token that began it.
@@ -229,6 +231,11 @@ impl Identity {
         if credential.is_some_and(|it| it.access_rules.is_some()) && !wanted.knows_access_rules {
             // Whoever asks would take the token for one without limits.
             return Err(Fault::not_found("Could not find token."));
+        }
+        let key = (Sha256::digest(wanted.token.as_bytes()).into(), with_catalog);
+        let moment = self.descriptions.moment(self.tokens.roles().version);
+        if let Some(body) = self.descriptions.get(&key, moment) {
+            return Ok(body);
         }
         let about = claims.clone();
         let view = self
@@ -257,7 +264,9 @@ impl Identity {
             })
             .await?;
         let view = self.with_role_names(view, &claims.roles).await?;
-        Ok(view.body(&claims))
+        let body = Bytes::from(view.body(&claims).to_string());
+        self.descriptions.keep(key, moment, body.clone());
+        Ok(body)
     }
 
     /// Ends a token.
