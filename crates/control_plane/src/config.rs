@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use identity::{ComplianceRules, HashParams, IdentityConfig, LoginLimits, SecurityCompliance};
+use identity::{
+    ComplianceRules, EnforcementModel, HashParams, IdentityConfig, LoginLimits, SecurityCompliance,
+};
 use serde::{Deserialize, Serialize};
 
 /// The configuration of the control plane and of the commands that talk to it.
@@ -48,11 +50,21 @@ pub struct IdentitySection {
     pub refuse_without_news_seconds: u64,
     /// How many half minutes before the current one have a TOTP code that is still taken.
     pub totp_previous_windows: u8,
+    /// How many levels of projects may be below a domain.
+    pub max_project_tree_depth: usize,
+    /// How limits add up over a tree of projects: `flat` or `strict_two_level`.
+    pub limit_model: EnforcementModel,
 }
 
 impl Default for IdentitySection {
     fn default() -> Self {
-        IdentitySection { refuse_without_news_seconds: 900, totp_previous_windows: 1 }
+        let usual = IdentityConfig::default();
+        IdentitySection {
+            refuse_without_news_seconds: usual.feed_refuse_after.as_secs(),
+            totp_previous_windows: usual.totp_previous_windows,
+            max_project_tree_depth: usual.max_project_tree_depth,
+            limit_model: usual.limit_model,
+        }
     }
 }
 
@@ -196,6 +208,9 @@ impl Config {
                     .into(),
             );
         }
+        if self.identity.max_project_tree_depth == 0 {
+            return Err("identity.max_project_tree_depth has to be 1 or more".into());
+        }
         if !self.database.url.starts_with("sqlite:")
             && !self.database.url.starts_with("postgres://")
         {
@@ -220,6 +235,8 @@ impl Config {
             login_limits: self.login_limits,
             feed_refuse_after: Duration::from_secs(self.identity.refuse_without_news_seconds),
             totp_previous_windows: self.identity.totp_previous_windows,
+            max_project_tree_depth: self.identity.max_project_tree_depth,
+            limit_model: self.identity.limit_model,
             compliance: ComplianceRules::new(self.security_compliance.clone())?,
             ..default
         })
@@ -297,8 +314,20 @@ mod tests {
         assert_eq!(read(bare).unwrap(), example());
         let longer = format!("{bare}\n[identity]\nrefuse_without_news_seconds = 3600\n");
         assert_eq!(read(&longer).unwrap().identity.refuse_without_news_seconds, 3600);
-        let none = longer.replace("3600", "0");
-        assert!(read(&none).unwrap_err().to_string().contains("refuse_without_news_seconds"));
+        for (wrong, word) in [
+            ("refuse_without_news_seconds = 0", "refuse_without_news_seconds"),
+            ("max_project_tree_depth = 0", "max_project_tree_depth"),
+            ("limit_model = \"sloping\"", "sloping"),
+        ] {
+            let error = read(&format!("{bare}\n[identity]\n{wrong}\n")).unwrap_err();
+            assert!(error.to_string().contains(word), "{error}");
+        }
+        let strict = "limit_model = \"strict_two_level\"\nmax_project_tree_depth = 3";
+        let told = read(&format!("{bare}\n[identity]\n{strict}\n")).unwrap().identity().unwrap();
+        assert_eq!(
+            (told.limit_model, told.max_project_tree_depth),
+            (EnforcementModel::StrictTwoLevel, 3)
+        );
     }
 
     #[test]

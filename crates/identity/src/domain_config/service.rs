@@ -193,6 +193,8 @@ impl Identity {
 
     /// The expression that passwords must match, and how it is explained.
     fn password_regex(&self) -> (Option<String>, Option<String>) {
-        (None, None)
+        let settings = &self.rules.settings;
+        let said = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+        (said(&settings.password_regex), said(&settings.password_regex_description))
     }
 }

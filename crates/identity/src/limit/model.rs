@@ -1,12 +1,14 @@
 //! What limits are.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use service_kit::Ctx;
 
 use crate::wire;
 
 /// How limits add up over a tree of projects.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum EnforcementModel {
     /// Each project counts for itself.
     #[default]

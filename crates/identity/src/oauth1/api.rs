@@ -96,7 +96,13 @@ async fn update_consumer(
     Ok(Json(shown(&ctx, &consumer)))
 }
 
-fn signed(ctx: &Ctx, path: &str, headers: &HeaderMap, query: Filters) -> Result<Signed, Fault> {
+/// How a request to this path was signed.
+pub(crate) fn signed(
+    ctx: &Ctx,
+    path: &str,
+    headers: &HeaderMap,
+    query: Filters,
+) -> Result<Signed, Fault> {
     let header = headers.get("authorization").and_then(|value| value.to_str().ok());
     let url = format!("{}{path}", ctx.service_url());
     Ok(Signed { parameters: Parameters::read(header)?, url, query })

@@ -15,9 +15,9 @@ use super::signature::Parameters;
 use super::store;
 use crate::catalog::service::{Entry, Removed, Rules};
 use crate::role::model::Role;
-use crate::token::RevocationKind;
-use crate::token::service::{GONE, revoke};
+use crate::token::service::{GONE, Proven, revoke};
 use crate::token::store::{Granted, roles_in_scope};
+use crate::token::{Methods, OauthBasis, RevocationKind, Stamp};
 use crate::{Identity, project, role, wire};
 
 /// How long a person has to answer, as upstream.
@@ -101,7 +101,7 @@ fn over() -> Fault {
     Fault::unauthorized("The request token has expired. Ask for a new one.")
 }
 
-/// A signed request, as far as its signature covers it.
+/// A signed `POST`, as far as its signature covers it.
 #[derive(Clone)]
 pub(crate) struct Signed {
     pub parameters: Parameters,
@@ -275,6 +275,37 @@ impl Identity {
             })
         })
         .await
+    }
+
+    /// Who let the consumer act for them that signed this request with an access token.
+    pub(crate) async fn prove_access_token(&self, signed: Signed) -> Result<Proven, Fault> {
+        let consumer = signed.parameters.required("oauth_consumer_key")?.to_owned();
+        let access = signed.parameters.required("oauth_token")?.to_owned();
+        let found = self
+            .look(move |tx| {
+                let (consumer, access) = (consumer.clone(), access.clone());
+                Box::pin(async move {
+                    let consumer = store::consumer(tx, &consumer).await?;
+                    let token = store::access(tx, &access).await?;
+                    Ok::<_, Fault>(consumer.zip(token))
+                })
+            })
+            .await?;
+        let now = self.kit.clock.now();
+        let (consumer, token) = found
+            .filter(|(consumer, token)| {
+                token.consumer_id == consumer.id
+                    && signed.is_signed(consumer, &token.secret)
+                    && now < token.expires_at
+            })
+            .ok_or_else(not_signed)?;
+        let mut proven = Proven::by(token.user_id, Methods::OAUTH1);
+        proven.ends_by = Some(token.expires_at);
+        proven.basis.oauth = Some(OauthBasis {
+            consumer: Stamp::new(consumer.id, 0),
+            access_token: Stamp::new(token.id, 0),
+        });
+        Ok(proven)
     }
 
     pub(crate) async fn access_tokens(

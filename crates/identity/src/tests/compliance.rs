@@ -167,6 +167,12 @@ async fn a_password_has_the_form_that_is_asked_for(cloud: Cloud) {
     cloud.change_password(&id, "stronger1", "weak").await.expect(400);
     cloud.change_password(&id, "stronger1", "stronger2").await.expect(204);
     cloud.patch_user(&admin, &id, json!({"password": null})).await.expect(200);
+    // Whoever chooses one may ask first.
+    let path = "/v3/domains/default/config/security_compliance";
+    let told = cloud.get(&cloud.demo().await, path).await.expect(200);
+    let told = &told.body["config"]["security_compliance"];
+    assert_eq!(told["password_regex"], r"^(?=.*\d)(?=.*[a-zA-Z]).{7,}$");
+    assert_eq!(told["password_regex_description"], "letters and digits, seven in all");
 }
 
 async fn who_may_not_change_the_password_is_told(cloud: Cloud) {

@@ -412,6 +412,7 @@ async fn a_program_acts_for_a_person_until_it_may_not(cloud: Cloud) {
     let made = cloud.call(&admin, "POST", "/v3/OS-OAUTH1/consumers", body).await.expect(201);
     let id = made.body["consumer"]["id"].as_str().unwrap().to_owned();
     let secret = made.body["consumer"]["secret"].as_str().unwrap().to_owned();
+    let secret_of_consumer = secret.clone();
     let shown = cloud.get(&admin, &format!("/v3/OS-OAUTH1/consumers/{id}")).await.expect(200);
     assert!(shown.body["consumer"].get("secret").is_none());
 
@@ -437,7 +438,7 @@ async fn a_program_acts_for_a_person_until_it_may_not(cloud: Cloud) {
     let answer = cloud.call(&admin, "PUT", &authorise, roles).await.expect(200);
     let verifier = answer.body["token"]["oauth_verifier"].as_str().unwrap().to_owned();
     assert_eq!(pair(&cloud, exchange("abcdefgh")).await.unwrap_err(), 401);
-    let (access, _) = pair(&cloud, exchange(&verifier)).await.unwrap();
+    let (access, access_secret) = pair(&cloud, exchange(&verifier)).await.unwrap();
     assert_eq!(pair(&cloud, exchange(&verifier)).await.unwrap_err(), 404, "it is used once");
 
     let user = cloud.made.admin_user.to_string();
@@ -450,8 +451,43 @@ async fn a_program_acts_for_a_person_until_it_may_not(cloud: Cloud) {
     assert_eq!(roles.body["roles"][0]["name"], "member");
     let other = cloud.made.demo.as_ref().unwrap().0.to_string();
     cloud.get(&admin, &one.replace(&user, &other)).await.expect(404);
+
+    // What the program was let do, and no more.
+    let login = |secret: &str, scope: Value| {
+        let pair = Some((access.as_str(), secret));
+        let mut request = signed("/v3/auth/tokens", &id, &secret_of_consumer, pair, &[]);
+        let mut auth = json!({"identity": {"methods": ["oauth1"], "oauth1": {}}});
+        if !scope.is_null() {
+            auth["scope"] = scope;
+        }
+        let json = "application/json".parse().unwrap();
+        request.headers_mut().insert("content-type", json);
+        *request.body_mut() = Body::from(json!({"auth": auth}).to_string());
+        request
+    };
+    cloud.send(login("another", Value::Null)).await.expect(401);
+    let system = json!({"system": {"all": true}});
+    cloud.send(login(&access_secret, system.clone())).await.expect(401);
+    let elsewhere = json!({"project": {"id": cloud.made.demo.as_ref().unwrap().1}});
+    cloud.send(login(&access_secret, elsewhere)).await.expect(401);
+    let here = json!({"project": {"id": project}});
+    cloud.send(login(&access_secret, here)).await.expect(201);
+    let answer = cloud.send(login(&access_secret, Value::Null)).await.expect(201);
+    let token = &answer.body["token"];
+    assert_eq!((&token["methods"], &token["user"]["id"]), (&json!(["oauth1"]), &json!(user)));
+    assert_eq!(token["project"]["id"], json!(project));
+    let names: Vec<&Value> =
+        token["roles"].as_array().unwrap().iter().map(|role| &role["name"]).collect();
+    assert_eq!(names, ["member", "reader"]);
+    let of = json!({"access_token_id": access, "consumer_id": id});
+    assert_eq!(token["OS-OAUTH1"], of);
+    let acting = answer.token();
+    cloud.rescope(&acting, system).await.expect(403);
+    assert!(cloud.is_good(&acting).await);
     cloud.call(&admin, "DELETE", &one, Value::Null).await.expect(204);
     cloud.get(&admin, &one).await.expect(404);
+    assert!(!cloud.is_good(&acting).await, "what it rests on is gone");
+    cloud.send(login(&access_secret, Value::Null)).await.expect(401);
     let listed = cloud.get(&admin, &list).await.expect(200);
     assert_eq!(listed.body["access_tokens"], json!([]));
 }

@@ -12,7 +12,7 @@ use service_kit::{
 
 use super::model::AuthBody;
 use super::service::{Answered, Described};
-use crate::{Identity, catalog, wire};
+use crate::{Identity, catalog, oauth1, wire};
 
 /// The token that a request is about.
 const SUBJECT: &str = "x-subject-token";
@@ -40,7 +40,10 @@ async fn issue(
 ) -> ApiResult<Response> {
     let with_catalog = !filters.has("nocatalog");
     let receipt = headers.get(RECEIPT).map(|value| value.to_str().unwrap_or("").to_owned());
-    let login = body.into_login()?;
+    let mut login = body.into_login()?;
+    if login.is_by_oauth() {
+        login = login.signed_as(&oauth1::api::signed(&ctx, "/v3/auth/tokens", &headers, filters)?);
+    }
     let (status, header, issued) =
         match identity.issue(login, with_catalog, ctx.source_ip, receipt).await? {
             Answered::Token(issued) => (StatusCode::CREATED, SUBJECT, issued),

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use super::format::Claims;
 use crate::application_credential::model::{ApplicationCredential, OwnRule};
 use crate::domain::model::Domain;
+use crate::oauth1::service::Signed;
 use crate::project::model::Project;
 use crate::user::model::User;
 
@@ -147,6 +148,8 @@ pub(crate) enum Proof {
     /// A code of an authenticator app.
     Totp(Reference, Zeroizing<String>),
     ApplicationCredential(CredentialReference, Zeroizing<String>),
+    /// An access token of OAuth 1.0a: the request itself is signed with it.
+    Oauth1(Option<Signed>),
 }
 
 /// The scope that the caller asks for.
@@ -167,6 +170,23 @@ pub(crate) struct Login {
     /// One for each method, in the order in which they were named; at least one.
     pub proofs: Vec<Proof>,
     pub scope: WantedScope,
+}
+
+impl Login {
+    /// Whether the request has to be signed.
+    pub fn is_by_oauth(&self) -> bool {
+        self.proofs.iter().any(|proof| matches!(proof, Proof::Oauth1(_)))
+    }
+
+    /// How the request was signed.
+    pub fn signed_as(mut self, signed: &Signed) -> Self {
+        for proof in &mut self.proofs {
+            if let Proof::Oauth1(as_) = proof {
+                *as_ = Some(signed.clone());
+            }
+        }
+        self
+    }
 }
 
 fn required(what: &str) -> Fault {
@@ -206,6 +226,7 @@ impl AuthBody {
                     .take()
                     .ok_or_else(|| required("identity.application_credential"))?
                     .into_proof()?,
+                "oauth1" => Proof::Oauth1(None),
                 _ => {
                     return Err(Fault::unauthorized(
                         "Attempted to authenticate with an unsupported method.",

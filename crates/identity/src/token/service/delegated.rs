@@ -1,4 +1,5 @@
-//! Scopes that are not one's own roles: what a trust lends, what an application credential is for.
+//! Scopes that are not one's own roles: what a trust lends, what an application credential is for,
+//! what somebody let a consumer do.
 
 use cloud_types::{Fault, UserId};
 use database::Tx;
@@ -11,7 +12,7 @@ use crate::token::format::{Scope, Stamp};
 use crate::token::model::{ScopeView, WantedScope};
 use crate::token::store::{self, Granted};
 use crate::trust::model::check_handed_on;
-use crate::{application_credential, trust};
+use crate::{application_credential, oauth1, trust};
 
 /// What a trust lends to the person who was proven.
 pub(super) async fn by_trust(tx: &mut Tx, mut drawn: Drawn, id: &str) -> Result<Drawn, Fault> {
@@ -112,5 +113,48 @@ pub(super) async fn by_credential(
         access_rules: credential.rules_of_token(),
     });
     drawn.application_credential = Some(credential);
+    Ok(drawn)
+}
+
+/// The project in which somebody let a consumer act for them, with those of the roles that they
+/// still have.
+pub(super) async fn by_access_token(
+    tx: &mut Tx,
+    mut drawn: Drawn,
+    wanted: &WantedScope,
+) -> Result<Drawn, Fault> {
+    let implications = store::implications_serial(tx).await?;
+    let basis = drawn.basis.oauth.clone().ok_or_else(refused)?;
+    let now = tx.now();
+    let token = oauth1::store::access(tx, &basis.access_token.id)
+        .await?
+        .filter(|token| {
+            token.user_id == drawn.user.id
+                && token.consumer_id == basis.consumer.id
+                && now < token.expires_at
+        })
+        .ok_or_else(refused)?;
+    let fits = match wanted {
+        WantedScope::Default => true,
+        WantedScope::Project(who) => {
+            find_project(tx, who).await?.as_ref() == Some(&token.project_id)
+        }
+        _ => false,
+    };
+    if !fits {
+        return Err(refused());
+    }
+    let (scope, view, _) = project_scope(tx, &drawn.user, &token.project_id).await?;
+    let roles = match &scope {
+        Scope::Project(project, domain) => {
+            let granted = Granted::Project(&project.id, &domain.id);
+            let held = effective_roles(tx, &drawn.user.id, &granted).await?;
+            token.roles.into_iter().filter(|role| held.contains(role)).collect()
+        }
+        _ => Vec::new(),
+    };
+    drawn.scoped = (scope, view, roles);
+    drawn.end_by(Some(token.expires_at));
+    drawn.basis.implications = Some(implications);
     Ok(drawn)
 }

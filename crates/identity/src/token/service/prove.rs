@@ -97,6 +97,7 @@ impl Identity {
             Proof::ApplicationCredential(which, secret) => {
                 self.prove_credential(which, secret, source).await
             }
+            Proof::Oauth1(signed) => self.prove_access_token(signed.ok_or_else(refused)?).await,
             Proof::Token(text) => {
                 let (claims, _) = self.tokens.check(&text, self.kit.clock.now())?;
                 // A token never outlives the one that it was got from.

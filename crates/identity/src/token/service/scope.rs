@@ -47,6 +47,8 @@ pub(super) async fn assemble(
         delegated::by_trust(tx, own, id).await?
     } else if proven.basis.application_credential.is_some() {
         delegated::by_credential(tx, own, wanted).await?
+    } else if proven.basis.oauth.is_some() {
+        delegated::by_access_token(tx, own, wanted).await?
     } else {
         by_own_roles(tx, own, wanted).await?
     };
