@@ -312,8 +312,8 @@ async fn named_roles(tx: &mut Tx, credential: &ApplicationCredential) -> Result<
     Ok(roles)
 }
 
-/// The roles of a new credential: those of the token, or some of them; and the user must have them
-/// on the project now.
+/// The roles of a new credential: those of the token, or others that the user has on the project now,
+/// also since the token was made. By another credential nobody gets beyond that one's.
 async fn wanted_roles(
     tx: &mut Tx,
     token: &Token,
@@ -329,7 +329,8 @@ async fn wanted_roles(
     };
     wanted.sort();
     wanted.dedup();
-    if wanted.iter().any(|id| !token.roles.iter().any(|role| role.id == *id)) {
+    let beyond = |id: &RoleId| !token.roles.iter().any(|role| role.id == *id);
+    if token.delegation.application_credential.is_some() && wanted.iter().any(beyond) {
         return Err(invalid("Cannot create an application credential with unassigned role"));
     }
     let found = project::store::get(tx, project_id).await?;

@@ -295,6 +295,18 @@ async fn a_restricted_credential_makes_no_others_and_an_unrestricted_one_does(cl
     }
     let unassigned = json!({"name": "x", "roles": [{"name": "admin"}]});
     cloud.make_credential(&demo, unassigned).await.expect(400);
+    // One that was given after the token was made counts, but a credential gives no more than it has.
+    let admin = cloud.admin().await;
+    let own = json!({"name": "before", "unrestricted": true});
+    let before = cloud.make_credential(&demo, own).await.expect(201);
+    let before = before.body["application_credential"].clone();
+    let robot = cloud.by_credential(&before).await.expect(201).token();
+    let manager = cloud.role(&admin, "manager").await;
+    let grant = format!("/v3/projects/{project}/users/{user}/roles/{manager}");
+    cloud.call(&admin, "PUT", &grant, Value::Null).await.expect(204);
+    let more = |name: &str| json!({"name": name, "roles": [{"id": manager}]});
+    cloud.make_credential(&robot, more("climbing")).await.expect(400);
+    cloud.make_credential(&demo, more("given")).await.expect(201);
     let some = json!({"name": "reader", "roles": [{"name": "reader"}]});
     let made = cloud.make_credential(&demo, some).await.expect(201);
     assert_eq!(made.body["application_credential"]["roles"].as_array().unwrap().len(), 1);
