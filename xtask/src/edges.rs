@@ -20,14 +20,15 @@ struct Manifest {
 const ALLOWED: &[(&str, &[&str])] = &[
     ("cloud_types", &[]),
     ("kill_points", &[]),
+    ("planted_bugs", &[]),
     ("openflow", &[]),
     ("ovsdb", &[]),
     ("host_protocol", &["cloud_types"]),
-    ("database", &["cloud_types"]),
-    ("workflow_engine", &["cloud_types", "database", "kill_points"]),
-    ("host_documents", &["cloud_types", "database", "host_protocol"]),
-    ("service_kit", &["cloud_types", "database", "workflow_engine"]),
-    ("identity", &["cloud_types", "database", "workflow_engine", "service_kit"]),
+    ("database", &["cloud_types", "planted_bugs"]),
+    ("workflow_engine", &["cloud_types", "database", "kill_points", "planted_bugs"]),
+    ("host_documents", &["cloud_types", "database", "host_protocol", "planted_bugs"]),
+    ("service_kit", &["cloud_types", "database", "workflow_engine", "planted_bugs"]),
+    ("identity", &["cloud_types", "database", "workflow_engine", "service_kit", "planted_bugs"]),
     (
         "network",
         &[
@@ -38,9 +39,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "identity",
             "host_protocol",
             "host_documents",
+            "planted_bugs",
         ],
     ),
-    ("storage", &["cloud_types", "database", "workflow_engine", "service_kit", "identity"]),
+    (
+        "storage",
+        &["cloud_types", "database", "workflow_engine", "service_kit", "identity", "planted_bugs"],
+    ),
     (
         "compute",
         &[
@@ -53,12 +58,21 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "host_documents",
             "network",
             "storage",
+            "planted_bugs",
         ],
     ),
     ("flow_compiler", &["cloud_types", "host_protocol", "openflow"]),
     (
         "host_agent",
-        &["cloud_types", "host_protocol", "flow_compiler", "kill_points", "openflow", "ovsdb"],
+        &[
+            "cloud_types",
+            "host_protocol",
+            "flow_compiler",
+            "kill_points",
+            "planted_bugs",
+            "openflow",
+            "ovsdb",
+        ],
     ),
     ("auditor", &["cloud_types", "database", "service_kit"]),
     (
@@ -76,11 +90,29 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "network",
             "storage",
             "compute",
+            "planted_bugs",
         ],
     ),
     (
         "simulated_cloud",
         &["cloud_types", "host_protocol", "host_agent", "control_plane", "openflow"],
+    ),
+    (
+        "simulation",
+        &[
+            "auditor",
+            "cloud_types",
+            "compute",
+            "control_plane",
+            "database",
+            "host_agent",
+            "host_documents",
+            "host_protocol",
+            "identity",
+            "planted_bugs",
+            "service_kit",
+            "storage",
+        ],
     ),
     ("meridian", &["cloud_types", "control_plane", "host_agent", "host_protocol"]),
 ];

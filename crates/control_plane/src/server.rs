@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use auditor::Auditor;
 use cloud_types::HostId;
 use compute::{Compute, Ratios};
-use database::{Backend, Database, DatabaseError, Notification, Origin};
+use database::{Database, DatabaseError, Notification, Origin};
 use identity::{BootstrapConfig, DemoConfig, Identity, IdentityConfig, KeySource, Tokens};
 use network::{Network, Settings};
 use service_kit::{App, Kit, KitConfig, Policy, PolicyFile, ServeConfig};
@@ -248,6 +248,7 @@ pub async fn start(layout: &Layout, config: Config) -> Result<Running> {
         gateway::router(gateway),
         shutdown.clone(),
     ));
+    tasks.spawn(gateway::heartbeat::run(db.clone(), connections.clone(), shutdown.clone()));
     tasks.spawn(wake_hosts(db.clone(), connections, shutdown.clone()));
     tasks.spawn(relay.run(shutdown.clone()));
     tasks.spawn(housekeeping::run(db.clone(), engine.owner().to_owned(), shutdown.clone()));
@@ -270,7 +271,7 @@ pub async fn start(layout: &Layout, config: Config) -> Result<Running> {
         &layout.pki().join("api.pem"),
         &layout.pki().join("api.key"),
     )?;
-    if db.backend() == Backend::Sqlite {
+    if !db.is_shared() {
         // No other process of this cloud runs on this file.
         let origin = Origin::system("start");
         let given_up =
@@ -367,7 +368,7 @@ pub fn read_policy(layout: &Layout) -> Result<Policy> {
 
 /// Wakes the streams of hosts whose documents changed, whichever process changed them, and ends
 /// those of hosts that opened another, wherever.
-async fn wake_hosts(db: Database, connections: Arc<Connections>, shutdown: CancellationToken) {
+pub async fn wake_hosts(db: Database, connections: Arc<Connections>, shutdown: CancellationToken) {
     let mut changes = db.subscribe(host_documents::CHANNEL);
     let mut sessions = db.subscribe(host_documents::hosts::SESSIONS);
     loop {

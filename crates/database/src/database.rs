@@ -23,10 +23,12 @@ pub struct Database {
 struct Inner {
     shared: Arc<Shared>,
     engine: Engine,
+    #[cfg(feature = "simulation")]
+    wire: Option<Arc<dyn crate::simulation::Wire>>,
 }
 
 enum Engine {
-    Sqlite(Box<Sqlite>),
+    Sqlite(Arc<Sqlite>),
     Postgres(Postgres),
 }
 
@@ -43,15 +45,45 @@ impl Database {
         #[cfg(feature = "test_support")]
         let config = &replaced;
         let engine = match config {
-            DatabaseConfig::SqliteMemory => Engine::Sqlite(Box::new(Sqlite::open(None, &shared)?)),
+            DatabaseConfig::SqliteMemory => Engine::Sqlite(Arc::new(Sqlite::open(None, &shared)?)),
             DatabaseConfig::Sqlite { path } => {
-                Engine::Sqlite(Box::new(Sqlite::open(Some(path), &shared)?))
+                Engine::Sqlite(Arc::new(Sqlite::open(Some(path), &shared)?))
             }
             DatabaseConfig::Postgres { url } => {
                 Engine::Postgres(Postgres::open(url, &shared).await?)
             }
         };
-        Ok(Database { inner: Arc::new(Inner { shared, engine }) })
+        Ok(Database {
+            inner: Arc::new(Inner {
+                shared,
+                engine,
+                #[cfg(feature = "simulation")]
+                wire: None,
+            }),
+        })
+    }
+
+    /// This database as another process has it: with a clock of its own, and a connection that may
+    /// fail. For a database in memory.
+    ///
+    /// # Panics
+    /// When the database is not one in memory.
+    #[cfg(feature = "simulation")]
+    pub fn process(
+        &self,
+        clock: Arc<dyn Clock>,
+        wire: Arc<dyn crate::simulation::Wire>,
+    ) -> Database {
+        let Engine::Sqlite(sqlite) = &self.inner.engine else {
+            panic!("a simulated process needs a database in memory");
+        };
+        Database {
+            inner: Arc::new(Inner {
+                shared: Arc::new(self.inner.shared.for_process(clock, wire.clone())),
+                engine: Engine::Sqlite(sqlite.clone()),
+                wire: Some(wire),
+            }),
+        }
     }
 
     /// Applies the migrations that the database does not have yet. Refuses a database that a
@@ -103,11 +135,21 @@ impl Database {
         origin: Origin,
         read_only: bool,
     ) -> Result<(), DatabaseError> {
+        #[cfg(feature = "simulation")]
+        if let Some(wire) = &self.inner.wire {
+            wire.before(read_only).await?;
+            self.inner.shared.reached();
+        }
         match &self.inner.engine {
             Engine::Sqlite(sqlite) => {
                 let (job, answer) = sqlite::make_job(work, origin, read_only);
-                sqlite.submit(job);
-                answer.await.unwrap_or(Err(DatabaseError::Closed))
+                sqlite.submit(job, &self.inner.shared);
+                let result = answer.await.unwrap_or(Err(DatabaseError::Closed));
+                #[cfg(feature = "simulation")]
+                if let Some(wire) = &self.inner.wire {
+                    wire.after(read_only).await?;
+                }
+                result
             }
             Engine::Postgres(postgres) => postgres.transact(work, origin, read_only).await,
         }
@@ -139,6 +181,16 @@ impl Database {
             Engine::Sqlite(_) => Backend::Sqlite,
             Engine::Postgres(_) => Backend::Postgres,
         }
+    }
+
+    /// Whether other processes may be at work on the database at the same time: always on
+    /// PostgreSQL, and in a simulation of several. A file of SQLite has one.
+    pub fn is_shared(&self) -> bool {
+        #[cfg(feature = "simulation")]
+        if self.inner.wire.is_some() {
+            return true;
+        }
+        self.backend() == Backend::Postgres
     }
 
     /// Makes the random numbers of transactions repeatable, for the simulation.

@@ -54,6 +54,8 @@ mod postgres;
 mod row;
 mod schema;
 mod shared;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 mod sql_text;
 mod sqlite;
 #[cfg(feature = "test_support")]

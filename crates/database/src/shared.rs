@@ -12,11 +12,13 @@ use crate::notify::Notifier;
 
 pub(crate) struct Shared {
     pub clock: Arc<dyn Clock>,
-    pub notifier: Notifier,
+    pub notifier: Arc<Notifier>,
+    #[cfg(feature = "simulation")]
+    processes: Arc<crate::simulation::Processes>,
     pub counters: Counters,
-    random: Mutex<StdRng>,
+    random: Arc<Mutex<StdRng>>,
     /// Who the database is. A restored backup is given a new lineage.
-    lineage: RwLock<Arc<str>>,
+    lineage: Arc<RwLock<Arc<str>>>,
     lock_order: Mutex<HashMap<(&'static str, &'static str), ()>>,
 }
 
@@ -50,12 +52,48 @@ impl Shared {
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Shared {
             clock,
-            notifier: Notifier::default(),
+            notifier: Arc::default(),
+            #[cfg(feature = "simulation")]
+            processes: Arc::default(),
             counters: Counters::default(),
-            random: Mutex::new(StdRng::from_os_rng()),
-            lineage: RwLock::new("".into()),
+            random: Arc::new(Mutex::new(StdRng::from_os_rng())),
+            lineage: Arc::new(RwLock::new("".into())),
             lock_order: Mutex::new(HashMap::new()),
         }
+    }
+
+    /// The same database for another process, which has a clock of its own and hears by itself of
+    /// what the others commit, as long as `wire` lets it.
+    #[cfg(feature = "simulation")]
+    pub fn for_process(
+        &self,
+        clock: Arc<dyn Clock>,
+        wire: Arc<dyn crate::simulation::Wire>,
+    ) -> Self {
+        let notifier = Arc::<Notifier>::default();
+        self.processes.add(&notifier, wire);
+        Shared {
+            clock,
+            notifier,
+            processes: self.processes.clone(),
+            counters: Counters::default(),
+            random: self.random.clone(),
+            lineage: self.lineage.clone(),
+            lock_order: Mutex::new(HashMap::new()),
+        }
+    }
+
+    /// Passes word of a committed change on.
+    pub fn notify(&self, channel: &str, key: &str) {
+        self.notifier.send(channel, key);
+        #[cfg(feature = "simulation")]
+        self.processes.notify(&self.notifier, channel, key);
+    }
+
+    /// A process has reached the database: it learns that it missed something, if it did.
+    #[cfg(feature = "simulation")]
+    pub fn reached(&self) {
+        self.processes.reached(&self.notifier);
     }
 
     pub fn seed(&self, seed: u64) {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use cloud_types::{Clock, Timestamp};
+use planted_bugs::planted;
 
 use crate::postgres::PostgresSession;
 use crate::shared::Shared;
@@ -328,7 +329,9 @@ impl Tx {
             return Ok(());
         }
         let entries = std::mem::take(&mut self.journal);
-        crate::journal::append(self, &entries).await?;
+        let lost = planted("drop_journal_entry") && self.random_u64().is_multiple_of(8);
+        let kept = if lost { entries.get(1..).unwrap_or_default() } else { entries.as_slice() };
+        crate::journal::append(self, kept).await?;
         self.journal = entries;
         self.notify(crate::journal::CHANNEL, "");
         Ok(())

@@ -13,7 +13,6 @@ fn host() -> HostSpec {
         l2_domain: "underlay".to_owned(),
         zone: "zone".to_owned(),
         cluster: "cluster".to_owned(),
-        peers: vec![2],
     }
 }
 

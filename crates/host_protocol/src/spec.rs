@@ -19,9 +19,6 @@ pub struct HostSpec {
     pub zone: String,
     /// The cluster within the zone.
     pub cluster: String,
-    /// Host numbers of the other hosts in the L2 domain.
-    #[serde(default)]
-    pub peers: Vec<u16>,
 }
 
 /// A network that has a port on the host.

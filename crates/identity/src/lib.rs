@@ -87,7 +87,7 @@ pub struct IdentityConfig {
     pub token_lifetime: Duration,
     /// How passwords are hashed from now on; older hashes stay valid.
     pub hashing: HashParams,
-    /// How many hashes are computed at once.
+    /// How many hashes are computed at once; 0 has each request compute its own, on its thread.
     pub hashing_workers: usize,
     /// How many more wait for their turn; beyond it the answer is 429.
     pub hashing_queue: usize,

@@ -2,6 +2,7 @@
 
 use cloud_types::{Fault, Timestamp, WorkflowId};
 use database::{Backend, DatabaseError, Migration, MigrationSet, Row, Tx, Value, params};
+use planted_bugs::planted;
 
 use crate::model::{Direction, Status, WorkflowView};
 
@@ -190,6 +191,9 @@ pub(crate) async fn by_owner(
 /// Says to whoever waits for `event` that it happened. Deferred to the end of the transaction:
 /// these rows are also written last by the steps themselves.
 pub(crate) fn signal(tx: &mut Tx, event: &str) {
+    if planted("drop_wakeup") {
+        return;
+    }
     let now = tx.now();
     if tx.backend() == Backend::Postgres {
         // Holds off [`barrier`] until this transaction ends.
@@ -377,6 +381,10 @@ pub(crate) async fn progress(
     let fault = match to.fault {
         None => Value::Null,
         Some(fault) => Value::Text(json(fault)?),
+    };
+    let epoch = match planted("skip_lease_epoch") {
+        true => get(tx, id).await?.map_or(epoch, |row| row.lease_epoch),
+        false => epoch,
     };
     let changed = tx
         .execute(

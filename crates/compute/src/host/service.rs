@@ -35,6 +35,32 @@ pub async fn views(tx: &mut Tx) -> Result<Vec<HostView>, DatabaseError> {
         .collect())
 }
 
+/// Some hosts as the scheduler sees them: up to `count`, from the first id at or after `from` on,
+/// and round from the beginning; of one L2 domain, if it is named. All of them when there are no
+/// more.
+pub async fn some_views(
+    tx: &mut Tx,
+    from: HostId,
+    l2_domain: Option<&str>,
+    count: u32,
+) -> Result<Vec<HostView>, DatabaseError> {
+    let now = tx.now();
+    let mut some = hosts::page(tx, Some(from), l2_domain, count).await?;
+    let missing = count.saturating_sub(u32::try_from(some.len()).unwrap_or(count));
+    if missing > 0 {
+        let round = hosts::page(tx, None, l2_domain, missing).await?;
+        some.extend(round.into_iter().filter(|host| host.id <= from));
+    }
+    let ids: Vec<HostId> = some.iter().map(|host| host.id).collect();
+    let usage = store::usage_of(tx, &ids).await?;
+    Ok(some
+        .iter()
+        .map(|host| {
+            model::for_scheduler(host, usage.get(&host.id).copied().unwrap_or_default(), now)
+        })
+        .collect())
+}
+
 /// What the operators' lists are made of.
 pub struct Overview {
     /// Hosts by name, with what is claimed on each.

@@ -2,13 +2,13 @@
 //! have several streams here, when one broke off without a word; the one of the newest session
 //! counts, also where that is another process's.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cloud_types::{Fault, HostId};
-use host_protocol::{Frame, HostAnswer, HostQuery};
+use host_protocol::{Frame, HostAnswer, HostQuery, Position};
 use prometheus_client::metrics::gauge::Gauge;
 use service_kit::Metrics;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -28,8 +28,10 @@ pub struct Connection {
     pub documents: Arc<Notify>,
     /// Questions to pass on.
     pub queries: mpsc::Receiver<Frame>,
-    /// The host opened a later stream.
+    /// The host opened a later stream, or is gone.
     pub superseded: CancellationToken,
+    /// Up to where the host has been told.
+    told: Arc<AtomicU64>,
 }
 
 impl Connection {
@@ -40,6 +42,11 @@ impl Connection {
         for entry in own.filter(|entry| entry.number == self.number) {
             entry.session = session;
         }
+    }
+
+    /// The host has been told everything up to here.
+    pub fn has_told(&self, position: Position) {
+        self.told.store(position, Ordering::Relaxed);
     }
 }
 
@@ -54,6 +61,7 @@ struct Open {
     /// 0 until it is known.
     session: u64,
     superseded: CancellationToken,
+    told: Arc<AtomicU64>,
     documents: Arc<Notify>,
     queries: mpsc::Sender<Frame>,
 }
@@ -84,18 +92,19 @@ impl Connections {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let documents = Arc::new(Notify::new());
         let (sender, queries) = mpsc::channel(QUERY_BACKLOG);
-        let superseded = CancellationToken::new();
+        let (superseded, told) = (CancellationToken::new(), Arc::<AtomicU64>::default());
         let mut open = lock(&self.open);
         open.entry(host).or_default().push(Open {
             number,
             session: 0,
             superseded: superseded.clone(),
+            told: told.clone(),
             documents: documents.clone(),
             queries: sender,
         });
         self.count(&open);
         drop(open);
-        Connection { number, host, connections: self.clone(), documents, queries, superseded }
+        Connection { number, host, connections: self.clone(), documents, queries, superseded, told }
     }
 
     /// Ends the streams that a host has given up: those before this session.
@@ -103,6 +112,25 @@ impl Connections {
         if let Some(list) = lock(&self.open).get(&host) {
             for entry in list.iter().filter(|entry| entry.session != 0 && entry.session < session) {
                 entry.superseded.cancel();
+            }
+        }
+    }
+
+    /// The hosts that have a stream here, each with the session of its newest.
+    pub fn sessions(&self) -> BTreeMap<HostId, u64> {
+        let open = lock(&self.open);
+        let newest = open.iter().map(|(host, list)| {
+            (*host, list.iter().map(|entry| entry.session).max().unwrap_or_default())
+        });
+        newest.filter(|(_, session)| *session != 0).collect()
+    }
+
+    /// Wakes the streams of a host that have not told it everything up to `newest`: word of a
+    /// change was lost.
+    pub fn catch_up(&self, host: HostId, newest: Position) {
+        if let Some(list) = lock(&self.open).get(&host) {
+            for entry in list.iter().filter(|entry| entry.told.load(Ordering::Relaxed) < newest) {
+                entry.documents.notify_one();
             }
         }
     }
@@ -265,5 +293,20 @@ mod tests {
         connections.supersede(host, 2);
         let ended = [&first, &second, &other, &unborn].map(|s| s.superseded.is_cancelled());
         assert_eq!(ended, [true, false, false, false]);
+    }
+
+    #[tokio::test]
+    async fn only_a_stream_that_is_behind_is_woken_to_catch_up() {
+        let connections = Arc::new(Connections::default());
+        let host = HostId::random();
+        let stream = connections.open(host);
+        assert_eq!(connections.sessions(), BTreeMap::new(), "its session is not known yet");
+        stream.begin_session(3);
+        assert_eq!(connections.sessions(), BTreeMap::from([(host, 3)]));
+        stream.has_told(7);
+        connections.catch_up(host, 7);
+        assert_eq!(futures::FutureExt::now_or_never(stream.documents.notified()), None);
+        connections.catch_up(host, 8);
+        assert_eq!(futures::FutureExt::now_or_never(stream.documents.notified()), Some(()));
     }
 }

@@ -16,6 +16,7 @@
 
 mod api;
 mod connections;
+pub mod heartbeat;
 mod images;
 mod listener;
 mod relay;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cloud_types::{Fault, HostId};
 use compute::HostQueries;
-use database::{Backend, Database, Notification, Origin};
+use database::{Database, Notification, Origin};
 use futures::future::BoxFuture;
 use host_documents::questions;
 use host_protocol::{HostAnswer, HostQuery};
@@ -29,8 +29,8 @@ impl Relay {
     }
 
     async fn ask_anywhere(&self, host: HostId, query: HostQuery) -> Result<HostAnswer, Fault> {
-        // On SQLite there is no other.
-        if self.connections.has(host) || self.db.backend() == Backend::Sqlite {
+        // Alone on its database there is no other.
+        if self.connections.has(host) || !self.db.is_shared() {
             return self.connections.ask_now(host, query).await;
         }
         let id = uuid::Uuid::new_v4().simple().to_string();
@@ -65,7 +65,7 @@ impl Relay {
 
     /// Passes on what other replicas ask the hosts that are connected here, until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
-        if self.db.backend() == Backend::Sqlite {
+        if !self.db.is_shared() {
             return;
         }
         let mut asked = self.db.subscribe(questions::ASKED);

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cloud_types::{Fault, HostId};
-use database::{Database, Origin};
-use host_documents::{documents, hosts};
+use database::Database;
+use host_documents::documents;
 use host_protocol::{Document, Frame, Position};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -22,8 +22,6 @@ use crate::replica::View;
 
 /// Documents read from the database at a time.
 const BATCH: i64 = 200;
-/// How often an open stream counts as a sign of life: well within `hosts::ALIVE_SECONDS`.
-const SEEN_EVERY: Duration = Duration::from_secs(15);
 /// Lines that may wait for a slow host before its stream stops reading the database.
 const BACKLOG: usize = 16;
 
@@ -53,7 +51,7 @@ pub fn start(
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = superseded.cancelled() => {
-                tracing::debug!(%host, session, "a document stream ended: the host opened another");
+                tracing::debug!(%host, session, "a document stream ended: the host opened another, or is gone");
             }
             ended = stream.run(known) => match ended {
                 Ok(()) => {}
@@ -129,7 +127,8 @@ impl Stream {
         let follows = known.lineage.as_deref() == Some(lineage.as_str());
         let mut position = known.position;
         let terms = self.view.borrow_and_update().terms(self.session);
-        // A position beyond ours was given out by another database.
+        // A position beyond ours was given out by another database. A host that follows is sent what
+        // it lacks, and nothing else is read: all hosts may come back at once.
         if !follows || position == 0 || position > self.newest().await? {
             self.send(&Frame::Welcome { lineage, snapshot: true, terms }).await?;
             let (snapshot, newest) = self.snapshot().await?;
@@ -147,10 +146,8 @@ impl Stream {
     async fn follow(&mut self, mut position: Position) -> Result<(), Ended> {
         let notify: Arc<tokio::sync::Notify> = self.connection.documents.clone();
         let mut quiet = Duration::from_millis(self.view.borrow().terms(self.session).ping_millis);
-        let mut seen = tokio::time::interval(SEEN_EVERY);
-        seen.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        // Documents are read when something was written; and with every sign of life, should word
-        // of it have been lost.
+        // Documents are read when something was written. Should word of it be lost, the next sign of
+        // life (`heartbeat`) finds this stream behind, and wakes it.
         let mut look = true;
         loop {
             while std::mem::take(&mut look) {
@@ -160,6 +157,7 @@ impl Stream {
                     position = document.position;
                     self.send(&Frame::Document(Box::new(document))).await?;
                 }
+                self.connection.has_told(position);
             }
             // A notification that came while we read is kept by `Notify`, so nothing is missed.
             let ping_at = self.sent_at + quiet;
@@ -168,10 +166,6 @@ impl Stream {
                 Some(query) = self.connection.queries.recv() => self.send(&query).await?,
                 () = tokio::time::sleep_until(ping_at) => {
                     self.send(&Frame::Ping { terms: None }).await?;
-                }
-                _ = seen.tick() => {
-                    self.seen().await?;
-                    look = true;
                 }
                 changed = self.view.changed() => {
                     if changed.is_err() {
@@ -197,18 +191,6 @@ impl Stream {
         line.push(b'\n');
         self.sent_at = Instant::now();
         self.lines.send(Ok(line.into())).await.map_err(|_| Ended::HostLeft)
-    }
-
-    async fn seen(&self) -> Result<(), Fault> {
-        let (host, session) = (self.host, self.session);
-        self.db
-            .transact(&Origin::system("host-stream"), move |tx| {
-                Box::pin(async move {
-                    hosts::check_session(tx, &host, session).await?;
-                    hosts::seen(tx, &host).await
-                })
-            })
-            .await
     }
 
     async fn newest(&self) -> Result<Position, Fault> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cloud_types::Timestamp;
-use database::{Backend, Database, DatabaseError, Origin, Tx, leases};
+use database::{Database, DatabaseError, Origin, Tx, leases};
 use kill_points::point;
 use service_kit::idempotency;
 use tokio::sync::watch;
@@ -30,7 +30,7 @@ impl Registry {
     ///
     /// Where the database cannot be written now, this is made up for later.
     pub async fn join(db: Database, own: Replica) -> Registry {
-        if db.backend() == Backend::Sqlite {
+        if !db.is_shared() {
             return Registry { db, own, epoch: 0, view: watch::Sender::new(View::alone()) };
         }
         let view = View { in_touch: false, gateways: Vec::new().into() };
@@ -71,7 +71,7 @@ impl Registry {
     /// Gives signs of life and looks at the others' until `shutdown`; then says that this one
     /// leaves.
     pub async fn run(mut self, shutdown: CancellationToken) {
-        if self.db.backend() == Backend::Sqlite {
+        if !self.db.is_shared() {
             // Alone for as long as it runs: to those who follow the view, its end is the end.
             shutdown.cancelled().await;
             return;

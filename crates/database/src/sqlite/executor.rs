@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use planted_bugs::planted;
+
 use super::job::Job;
 use super::migration_statements;
 use super::session::SqliteSession;
@@ -90,6 +92,13 @@ impl Executor {
         session.control("COMMIT")
     }
 
+    /// Works for this process from now on: its clock is the one that counts.
+    pub fn serve(&mut self, shared: &Arc<Shared>) {
+        if !Arc::ptr_eq(&self.shared, shared) {
+            self.shared = shared.clone();
+        }
+    }
+
     /// Runs all jobs, commits once, answers each.
     pub fn run(&mut self, jobs: Vec<Job>) {
         let (mut kept, mut refused, mut notifications) = (Vec::new(), Vec::new(), Vec::new());
@@ -126,7 +135,7 @@ impl Executor {
         match outcome {
             Ok(()) => {
                 for (channel, key) in notifications {
-                    self.shared.notifier.send(channel, &key);
+                    self.shared.notify(channel, &key);
                 }
             }
             Err(error) => self.heal(&error),
@@ -183,6 +192,9 @@ impl Executor {
     }
 
     fn commit(&mut self) -> Result<(), DatabaseError> {
+        if planted("acknowledge_before_commit") && self.shared.random_u64().is_multiple_of(16) {
+            return self.session()?.control("ROLLBACK");
+        }
         self.session()?.control("COMMIT")
     }
 

@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use planted_bugs::planted;
 use tokio::sync::oneshot;
 
 use crate::work::Work;
@@ -44,7 +45,12 @@ impl Job {
     /// Runs the work. `Ok` when its changes are to be kept; the answer waits for [`Job::finish`].
     pub fn run(&mut self, tx: &mut Tx) -> Result<(), ()> {
         // The transaction of a closure that panicked is rolled back; nothing of it is used again.
-        let ran = catch_unwind(AssertUnwindSafe(|| poll_once(self.work.run(tx))));
+        let twice =
+            planted("commit_twice") && !self.read_only && tx.random_u64().is_multiple_of(16);
+        let ran = catch_unwind(AssertUnwindSafe(|| match poll_once(self.work.run(tx)) {
+            Some(true) if twice => poll_once(self.work.run(tx)),
+            ran => ran,
+        }));
         let broken = match ran {
             Ok(Some(true)) => return Ok(()),
             Ok(Some(false)) => return Err(()),

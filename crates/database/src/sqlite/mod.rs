@@ -58,7 +58,7 @@ impl Sqlite {
     }
 
     /// Hands a job to whoever runs it. For a database in memory it has run when this returns.
-    pub fn submit(&self, job: Job) {
+    pub fn submit(&self, job: Job, shared: &Arc<Shared>) {
         match &self.mode {
             Mode::Memory(executor) => {
                 if executor::inside_transaction() {
@@ -66,6 +66,7 @@ impl Sqlite {
                     return;
                 }
                 let mut executor = executor.lock().unwrap_or_else(PoisonError::into_inner);
+                executor.serve(shared);
                 executor.run(vec![job]);
             }
             Mode::File { writer, readers } => {

@@ -236,7 +236,6 @@ impl Cloud {
             l2_domain: "underlay".to_owned(),
             zone: "zone".to_owned(),
             cluster: "cluster".to_owned(),
-            peers: Vec::new(),
         };
         let input = HostInput {
             spec: &spec,

@@ -29,7 +29,30 @@ pub(super) fn killable(edges: Edges) -> Edges {
     if !kill_points::watched() {
         return edges;
     }
-    let killable = Arc::new(Killable(edges));
+    wrapped(Killable(edges, None))
+}
+
+/// What happens around each act of an agent upon its machine, in a simulation: it takes time, or the
+/// agent dies there, which is never to return.
+#[cfg(any(test, feature = "simulated"))]
+pub trait Interlude: Send + Sync {
+    /// Before and after the act of this name.
+    fn pause(&self, act: &'static str) -> BoxFuture<'_, ()>;
+}
+
+#[cfg(not(any(test, feature = "simulated")))]
+trait Interlude: Send + Sync {
+    fn pause(&self, act: &'static str) -> BoxFuture<'_, ()>;
+}
+
+/// The same edges, with an interlude around what changes the machine.
+#[cfg(any(test, feature = "simulated"))]
+pub fn interposed(edges: Edges, interlude: Arc<dyn Interlude>) -> Edges {
+    wrapped(Killable(edges, Some(interlude)))
+}
+
+fn wrapped(killable: Killable) -> Edges {
+    let killable = Arc::new(killable);
     Edges {
         hypervisor: killable.clone(),
         switch: killable.clone(),
@@ -40,18 +63,27 @@ pub(super) fn killable(edges: Edges) -> Edges {
     }
 }
 
-struct Killable(Edges);
+struct Killable(Edges, Option<Arc<dyn Interlude>>);
 
-fn around<'a, T: Send + 'a>(
-    act: &'static str,
-    future: impl Future<Output = T> + Send + 'a,
-) -> BoxFuture<'a, T> {
-    Box::pin(async move {
-        point(format_args!("agent.{act}.before"));
-        let result = future.await;
-        point(format_args!("agent.{act}.after"));
-        result
-    })
+impl Killable {
+    fn around<'a, T: Send + 'a>(
+        &'a self,
+        act: &'static str,
+        future: impl Future<Output = T> + Send + 'a,
+    ) -> BoxFuture<'a, T> {
+        Box::pin(async move {
+            point(format_args!("agent.{act}.before"));
+            if let Some(interlude) = &self.1 {
+                interlude.pause(act).await;
+            }
+            let result = future.await;
+            if let Some(interlude) = &self.1 {
+                interlude.pause(act).await;
+            }
+            point(format_args!("agent.{act}.after"));
+            result
+        })
+    }
 }
 
 impl Hypervisor for Killable {
@@ -64,18 +96,18 @@ impl Hypervisor for Killable {
     }
 
     fn start(&self, request: StartRequest) -> BoxFuture<'_, Result<Started, HypervisorError>> {
-        around("start", async move { self.0.hypervisor.start(request).await })
+        self.around("start", async move { self.0.hypervisor.start(request).await })
     }
 
     fn power_button<'a>(
         &'a self,
         server_id: &'a str,
     ) -> BoxFuture<'a, Result<(), HypervisorError>> {
-        around("power_button", async move { self.0.hypervisor.power_button(server_id).await })
+        self.around("power_button", async move { self.0.hypervisor.power_button(server_id).await })
     }
 
     fn resume<'a>(&'a self, server_id: &'a str) -> BoxFuture<'a, Result<(), HypervisorError>> {
-        around("resume", async move { self.0.hypervisor.resume(server_id).await })
+        self.around("resume", async move { self.0.hypervisor.resume(server_id).await })
     }
 
     fn end<'a>(
@@ -83,7 +115,7 @@ impl Hypervisor for Killable {
         server_id: &'a str,
         ending: Ending,
     ) -> BoxFuture<'a, Result<(), HypervisorError>> {
-        around("end", async move { self.0.hypervisor.end(server_id, ending).await })
+        self.around("end", async move { self.0.hypervisor.end(server_id, ending).await })
     }
 
     fn console_log<'a>(
@@ -108,7 +140,7 @@ impl Pool for Killable {
         &self,
         request: DiskRequest,
     ) -> BoxFuture<'_, Result<Vec<DiskFile>, PoolError>> {
-        around("ensure_disks", async move { self.0.pool.ensure_disks(request).await })
+        self.around("ensure_disks", async move { self.0.pool.ensure_disks(request).await })
     }
 
     fn write_config_drive<'a>(
@@ -117,13 +149,13 @@ impl Pool for Killable {
         uid: u32,
         image: Vec<u8>,
     ) -> BoxFuture<'a, Result<PathBuf, PoolError>> {
-        around("write_config_drive", async move {
+        self.around("write_config_drive", async move {
             self.0.pool.write_config_drive(server_id, uid, image).await
         })
     }
 
     fn remove<'a>(&'a self, server_id: &'a str) -> BoxFuture<'a, Result<(), PoolError>> {
-        around("remove_disks", async move { self.0.pool.remove(server_id).await })
+        self.around("remove_disks", async move { self.0.pool.remove(server_id).await })
     }
 
     fn servers(&self) -> BoxFuture<'_, Result<Vec<PoolServer>, PoolError>> {
@@ -137,14 +169,14 @@ impl Pool for Killable {
 
 impl Links for Killable {
     fn ensure_tap<'a>(&'a self, device: &'a str, mtu: u16) -> BoxFuture<'a, Result<(), LinkError>> {
-        around("ensure_tap", async move { self.0.links.ensure_tap(device, mtu).await })
+        self.around("ensure_tap", async move { self.0.links.ensure_tap(device, mtu).await })
     }
 
     fn open_tap<'a>(
         &'a self,
         device: &'a str,
     ) -> BoxFuture<'a, Result<Option<OwnedFd>, LinkError>> {
-        around("open_tap", async move { self.0.links.open_tap(device).await })
+        self.around("open_tap", async move { self.0.links.open_tap(device).await })
     }
 
     fn ensure_namespace_port<'a>(
@@ -152,13 +184,13 @@ impl Links for Killable {
         device: &'a str,
         port: &'a NamespacePort,
     ) -> BoxFuture<'a, Result<(), LinkError>> {
-        around("ensure_namespace_port", async move {
+        self.around("ensure_namespace_port", async move {
             self.0.links.ensure_namespace_port(device, port).await
         })
     }
 
     fn remove<'a>(&'a self, device: &'a str) -> BoxFuture<'a, Result<(), LinkError>> {
-        around("remove_device", async move { self.0.links.remove(device).await })
+        self.around("remove_device", async move { self.0.links.remove(device).await })
     }
 
     fn ensure_responder_link(&self) -> BoxFuture<'_, Result<String, LinkError>> {
@@ -178,11 +210,11 @@ impl Switch for Killable {
         &'a self,
         ports: &'a [SwitchPort],
     ) -> BoxFuture<'a, Result<BTreeMap<String, u32>, SwitchError>> {
-        around("set_ports", async move { self.0.switch.set_ports(ports).await })
+        self.around("set_ports", async move { self.0.switch.set_ports(ports).await })
     }
 
     fn apply(&self, flows: Vec<openflow::Flow>) -> BoxFuture<'_, Result<Applied, SwitchError>> {
-        around("apply_flows", async move { self.0.switch.apply(flows).await })
+        self.around("apply_flows", async move { self.0.switch.apply(flows).await })
     }
 
     fn verify(&self) -> BoxFuture<'_, Result<Verified, SwitchError>> {
@@ -190,7 +222,7 @@ impl Switch for Killable {
     }
 
     fn flush_zone(&self, zone: u16) -> BoxFuture<'_, Result<(), SwitchError>> {
-        around("flush_zone", async move { self.0.switch.flush_zone(zone).await })
+        self.around("flush_zone", async move { self.0.switch.flush_zone(zone).await })
     }
 
     fn events(&self) -> broadcast::Receiver<SwitchEvent> {
@@ -212,7 +244,7 @@ impl Images for Killable {
     }
 
     fn get<'a>(&'a self, source: &'a ImageSource) -> BoxFuture<'a, Result<Cached, ImageError>> {
-        around("get_image", async move { self.0.images.get(source).await })
+        self.around("get_image", async move { self.0.images.get(source).await })
     }
 
     fn evict(&self, in_use: Vec<(String, String)>) -> BoxFuture<'_, Result<usize, ImageError>> {

@@ -45,6 +45,8 @@ use crate::link::outbox::{self, OutboxBell};
 use crate::link::stream::{self, Listener};
 use crate::store::{DocumentStore, StoreError, StoredDocument};
 
+#[cfg(any(test, feature = "simulated"))]
+pub use killable::{Interlude, interposed};
 pub use shared::{AgentConfig, Edges, MachineSize, UID_SLOTS};
 
 /// How long to wait before the machine is asked again what runs on it.

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use host_protocol::{DocumentKind, MAX_REPORTS, ReportResult, Reports};
+use host_protocol::{DocumentKind, MAX_REPORTS, Report, ReportResult, Reports};
+use planted_bugs::planted;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -107,6 +108,10 @@ async fn send_some(
     };
     let session = control_plane.gateways().map_or(0, Gateways::session);
     let reports = Reports { lineage, session, reports: due };
+    if planted("lose_report") {
+        let taken = |report: &Report| (report.clone(), ReportResult::Accepted);
+        store.reports_answered(reports.reports.iter().map(taken).collect()).await?;
+    }
     pass(&reports, "sending");
     let answer = tokio::select! {
         answer = control_plane.report(&reports) => answer?,

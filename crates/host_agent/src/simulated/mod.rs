@@ -3,6 +3,8 @@
 //! in a directory, it also outlives the process. For tests, and for hosts by the thousand.
 
 mod journal;
+#[cfg(test)]
+mod suite;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::OwnedFd;

@@ -18,6 +18,7 @@ mod reports;
 mod tests;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension};
@@ -94,6 +95,8 @@ pub struct DocumentStore {
     /// In memory, calls never wait, so they are made in place: a simulated host stays on its
     /// schedule.
     inline: bool,
+    /// Set when the agent that has this handle is dead, in a simulation: it writes no more.
+    ended: Arc<AtomicBool>,
 }
 
 impl DocumentStore {
@@ -164,7 +167,21 @@ impl DocumentStore {
             connection: Arc::new(Mutex::new(connection)),
             unsaved: Arc::default(),
             inline,
+            ended: Arc::default(),
         })
+    }
+
+    /// The same store, as the next agent on the machine opens it. What the one before had in memory
+    /// only is lost, and nothing that still runs of it can write any more.
+    #[cfg(feature = "simulated")]
+    pub fn reopened(&self) -> DocumentStore {
+        self.ended.store(true, Ordering::SeqCst);
+        DocumentStore {
+            connection: Arc::clone(&self.connection),
+            unsaved: Arc::default(),
+            inline: self.inline,
+            ended: Arc::default(),
+        }
     }
 
     /// Runs `work` on the connection, off the async threads unless the store is in memory.
@@ -173,8 +190,11 @@ impl DocumentStore {
         T: Send + 'static,
         F: FnOnce(&mut Connection) -> Result<T> + Send + 'static,
     {
-        let connection = Arc::clone(&self.connection);
+        let (connection, ended) = (Arc::clone(&self.connection), Arc::clone(&self.ended));
         let work = move || {
+            if ended.load(Ordering::SeqCst) {
+                return Err(StoreError::Exhausted("the agent has ended".to_owned()));
+            }
             // A panic inside a transaction rolled it back, so the connection is still good.
             let mut guard = connection.lock().unwrap_or_else(PoisonError::into_inner);
             work(&mut guard)

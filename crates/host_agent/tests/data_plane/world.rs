@@ -300,7 +300,6 @@ impl Host {
                 l2_domain: "test".to_owned(),
                 zone: "zone".to_owned(),
                 cluster: "cluster".to_owned(),
-                peers: vec![2 - index as u16],
             },
             bridge,
             prefix,

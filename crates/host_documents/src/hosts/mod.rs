@@ -20,7 +20,7 @@ pub use model::{ALIVE_SECONDS, Host, HostState, JOIN_TOKEN_HOURS};
 pub(crate) use service::set_facts;
 pub use service::{
     check_session, connected, create_join_token, enrol, forget_tokens, get, get_by_name, list,
-    remove, seen, set_enabled,
+    page, remove, seen, seen_together, set_enabled,
 };
 
 /// Notified with a host's id and its session when it has opened a stream.

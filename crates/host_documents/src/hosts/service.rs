@@ -1,10 +1,11 @@
 //! Joining, finding and switching hosts.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cloud_types::{Fault, HostId, Timestamp};
 use database::{DatabaseError, JournalEntry, ObjectLock, Tx};
-use host_protocol::{DocumentKind, HostFacts, HostSpec};
+use host_protocol::{DocumentKind, HostFacts, HostSpec, Position};
 use rand::Rng;
 use sha2::{Digest, Sha256};
 
@@ -65,8 +66,8 @@ fn hash(secret: impl AsRef<[u8]>) -> String {
     hex::encode(Sha256::digest(secret))
 }
 
-/// Takes a new host in: uses the token up, gives the host its number, and writes the documents
-/// by which it and its peers know of each other.
+/// Takes a new host in: uses the token up, gives the host its number, and writes the document by
+/// which it knows who it is.
 ///
 /// The answer may get lost. Who holds the key that joined, and asks again while the token lives, is
 /// told of the same host again; the caller has checked that the key is held. `key` is the public
@@ -151,28 +152,22 @@ pub async fn enrol(tx: &mut Tx, token: &str, name: &str, key: &[u8]) -> Result<H
             "zone": host.zone, "cluster": host.cluster,
         })),
     });
-    introduce(tx, &host.l2_domain).await?;
+    introduce(tx, &host).await?;
     Ok(host)
 }
 
-/// Puts every host's own document of a domain again; those that know all their peers already
-/// stay as they are.
-async fn introduce(tx: &mut Tx, l2_domain: &str) -> Result<(), Fault> {
-    let mut hosts: Vec<Host> =
-        store::list(tx).await?.into_iter().filter(|host| host.l2_domain == l2_domain).collect();
-    hosts.sort_by_key(|host| host.host_number);
-    let numbers: Vec<u16> = hosts.iter().map(|host| host.host_number).collect();
-    for host in &hosts {
-        let spec = HostSpec {
-            name: host.name.clone(),
-            host_number: host.host_number,
-            l2_domain: host.l2_domain.clone(),
-            zone: host.zone.clone(),
-            cluster: host.cluster.clone(),
-            peers: numbers.iter().copied().filter(|number| *number != host.host_number).collect(),
-        };
-        documents::put(tx, &host.id, DocumentKind::Host, &host.id.to_string(), 0, &spec).await?;
-    }
+/// Tells a host who it is. It is not told of its peers: what it needs to know of another host stands
+/// in the neighbours' documents, and a list of all would be written anew on every host by each that
+/// joins.
+async fn introduce(tx: &mut Tx, host: &Host) -> Result<(), Fault> {
+    let spec = HostSpec {
+        name: host.name.clone(),
+        host_number: host.host_number,
+        l2_domain: host.l2_domain.clone(),
+        zone: host.zone.clone(),
+        cluster: host.cluster.clone(),
+    };
+    documents::put(tx, &host.id, DocumentKind::Host, &host.id.to_string(), 0, &spec).await?;
     Ok(())
 }
 
@@ -231,6 +226,34 @@ pub async fn seen(tx: &mut Tx, id: &HostId) -> Result<(), Fault> {
     }
     store::seen(tx, id);
     Ok(())
+}
+
+/// Many hosts gave signs of life, each through the stream of a session. Not journalled.
+///
+/// Answers, of each host, the session that it opened last and the position given out last. One that
+/// is missing is gone; one whose session is a later one was not seen by this stream.
+pub async fn seen_together(
+    tx: &mut Tx,
+    streams: &BTreeMap<HostId, u64>,
+) -> Result<BTreeMap<HostId, (u64, Position)>, DatabaseError> {
+    let hosts: Vec<HostId> = streams.keys().copied().collect();
+    let known = store::sequences(tx, &hosts).await?;
+    for (host, (newest, _)) in &known {
+        if streams.get(host) == Some(newest) {
+            store::seen(tx, host);
+        }
+    }
+    Ok(known)
+}
+
+/// At most `limit` hosts in the order of their ids, after one; of one L2 domain, if it is named.
+pub async fn page(
+    tx: &mut Tx,
+    after: Option<HostId>,
+    l2_domain: Option<&str>,
+    limit: u32,
+) -> Result<Vec<Host>, DatabaseError> {
+    store::page(tx, after, l2_domain, limit).await
 }
 
 /// Stores what a host says of itself, when it changed.
@@ -303,5 +326,5 @@ pub async fn remove(tx: &mut Tx, id: &HostId) -> Result<(), Fault> {
         })),
         after: None,
     });
-    introduce(tx, &host.l2_domain).await
+    Ok(())
 }

@@ -1,8 +1,10 @@
 //! SQL of hosts and join tokens.
 
+use std::collections::BTreeMap;
+
 use cloud_types::{HostId, Timestamp};
-use database::{DatabaseError, Row, Tx, params};
-use host_protocol::HostFacts;
+use database::{DatabaseError, Row, Tx, Value, params};
+use host_protocol::{HostFacts, Position};
 
 use super::model::{Host, HostState};
 
@@ -155,6 +157,51 @@ pub async fn get_by_name(tx: &mut Tx, name: &str) -> Result<Option<Host>, Databa
 pub async fn list(tx: &mut Tx) -> Result<Vec<Host>, DatabaseError> {
     let rows = tx.query(select_hosts!("ORDER BY h.name"), &[]).await?;
     rows.iter().map(read).collect()
+}
+
+pub async fn page(
+    tx: &mut Tx,
+    after: Option<HostId>,
+    l2_domain: Option<&str>,
+    limit: u32,
+) -> Result<Vec<Host>, DatabaseError> {
+    let after = after.map(|host| host.to_string()).unwrap_or_default();
+    let rows = match l2_domain {
+        None => {
+            let part = params![after, limit];
+            tx.query(select_hosts!("WHERE h.id > $1 ORDER BY h.id LIMIT $2"), &part).await?
+        }
+        Some(domain) => {
+            let part = params![after, limit, domain];
+            tx.query(
+                select_hosts!("WHERE h.id > $1 AND h.l2_domain = $3 ORDER BY h.id LIMIT $2"),
+                &part,
+            )
+            .await?
+        }
+    };
+    rows.iter().map(read).collect()
+}
+
+/// The newest session of each of these hosts, and the position given out last.
+pub async fn sequences(
+    tx: &mut Tx,
+    hosts: &[HostId],
+) -> Result<BTreeMap<HostId, (u64, Position)>, DatabaseError> {
+    if hosts.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let places: Vec<String> = (1..=hosts.len()).map(|at| format!("${at}")).collect();
+    let sql = format!(
+        "SELECT host_id, session, position FROM host_positions WHERE host_id IN ({})",
+        places.join(", ")
+    );
+    let ids: Vec<Value> = hosts.iter().map(Value::from).collect();
+    tx.query_dynamic(sql, &ids)
+        .await?
+        .iter()
+        .map(|row| Ok((row.parse("host_id")?, (row.u64("session")?, row.u64("position")?))))
+        .collect()
 }
 
 pub async fn exists(tx: &mut Tx, id: &HostId) -> Result<bool, DatabaseError> {

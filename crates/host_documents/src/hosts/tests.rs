@@ -56,25 +56,85 @@ async fn a_refused_name_does_not_use_the_token_up() {
 }
 
 #[tokio::test]
-async fn hosts_of_a_domain_learn_of_each_other() {
+async fn a_host_that_joins_is_told_who_it_is_and_nobody_else_is_told_anything() {
     for (_keep, db, _) in databases().await {
-        let (one, two) = (host(&db, "h1").await, host(&db, "h2").await);
-        let peers = |id: cloud_types::HostId| {
+        let one = host(&db, "h1").await;
+        let told = |id: cloud_types::HostId| {
             let db = db.clone();
             async move {
-                let document = transact(&db, move |tx| {
+                transact(&db, move |tx| {
                     Box::pin(async move {
                         Ok(documents::get(tx, &id, DocumentKind::Host, &id.to_string()).await?)
                     })
                 })
                 .await
                 .unwrap()
-                .unwrap();
-                document.read::<HostSpec>().unwrap().peers
+                .unwrap()
             }
         };
-        assert_eq!(peers(one.id).await, [2]);
-        assert_eq!(peers(two.id).await, [1]);
+        let before = told(one.id).await;
+        let two = host(&db, "h2").await;
+        let spec: HostSpec = told(two.id).await.read().unwrap();
+        assert_eq!((spec.host_number, spec.name.as_str()), (2, "h2"));
+        assert_eq!(told(one.id).await, before);
+    }
+}
+
+#[tokio::test]
+async fn hosts_are_read_page_by_page_and_seen_together() {
+    for (_keep, db, clock) in databases().await {
+        let mut all = Vec::new();
+        for name in ["h1", "h2", "h3"] {
+            all.push(host(&db, name).await.id);
+        }
+        all.sort();
+        clock.advance(Duration::from_secs(5));
+        let (one, other, gone) = (all[0], all[2], cloud_types::HostId::random());
+        let last_seen = |id| {
+            transact(&db, move |tx| {
+                Box::pin(async move { Ok(get(tx, &id).await?.unwrap().last_seen) })
+            })
+        };
+        let known = transact(&db, move |tx| {
+            Box::pin(async move {
+                let session = connected(tx, &one).await?;
+                // The other has opened a second stream, somewhere else.
+                let former = connected(tx, &other).await?;
+                connected(tx, &other).await?;
+                let streams = [(one, session), (other, former), (gone, 1)].into();
+                let known = super::seen_together(tx, &streams).await?;
+                Ok((session, former, known))
+            })
+        })
+        .await
+        .unwrap();
+        let (session, former, known) = known;
+        // Each has one document, its own.
+        assert_eq!(known, [(one, (session, 1)), (other, (former + 1, 1))].into());
+        let before = last_seen(other).await.unwrap();
+        clock.advance(Duration::from_secs(5));
+        transact(&db, move |tx| {
+            let streams = [(one, session), (other, former)].into();
+            Box::pin(async move { Ok(super::seen_together(tx, &streams).await?) })
+        })
+        .await
+        .unwrap();
+        assert_eq!(last_seen(other).await.unwrap(), before, "its newest stream is elsewhere");
+        assert!(last_seen(one).await.unwrap() > before);
+        let (first, rest) = transact(&db, |tx| {
+            Box::pin(async move {
+                let first = super::page(tx, None, Some("l2-1"), 2).await?;
+                let rest = super::page(tx, first.last().map(|host| host.id), None, 2).await?;
+                Ok((first, rest))
+            })
+        })
+        .await
+        .unwrap();
+        let pages: Vec<_> = first.iter().chain(&rest).map(|host| host.id).collect();
+        assert_eq!((pages, first.len()), (all, 2));
+        let seen: Vec<bool> =
+            first.iter().chain(&rest).map(|host| host.last_seen.is_some()).collect();
+        assert_eq!(seen, [true, false, true]);
     }
 }
 
@@ -97,7 +157,8 @@ async fn a_host_is_alive_while_it_is_seen() {
 #[tokio::test]
 async fn a_host_is_removed_when_it_is_empty_and_its_number_stays_used() {
     for (_keep, db, _) in databases().await {
-        let (one, two) = (host(&db, "h1").await, host(&db, "h2").await);
+        host(&db, "h1").await;
+        let two = host(&db, "h2").await;
         let forget = |id| transact(&db, move |tx| Box::pin(async move { remove(tx, &id).await }));
         transact(&db, move |tx| {
             Box::pin(async move {
@@ -120,16 +181,6 @@ async fn a_host_is_removed_when_it_is_empty_and_its_number_stays_used() {
         .unwrap();
         forget(two.id).await.unwrap();
         assert_eq!(forget(two.id).await.unwrap_err().status(), 404);
-        let told = transact(&db, move |tx| {
-            Box::pin(async move {
-                let id = one.id.to_string();
-                Ok(documents::get(tx, &one.id, DocumentKind::Host, &id).await?)
-            })
-        })
-        .await
-        .unwrap()
-        .unwrap();
-        assert!(told.read::<HostSpec>().unwrap().peers.is_empty());
         assert_eq!(host(&db, "h2").await.host_number, 3);
     }
 }

@@ -46,7 +46,7 @@ impl fmt::Debug for Vault {
 pub(crate) fn directory_of(source: &KeySource) -> Option<PathBuf> {
     match source {
         KeySource::Directory(path) => Some(path.join("credentials")),
-        KeySource::Ephemeral => None,
+        KeySource::Ephemeral | KeySource::Seeded(_) => None,
     }
 }
 
@@ -73,10 +73,7 @@ impl Vault {
         let directory = directory_of(source);
         let files = match &directory {
             Some(path) => key_files::read_or_create(path)?,
-            None => {
-                let secret = Zeroizing::new(rand::random());
-                vec![KeyFile { number: 1, secret, from: Timestamp(0) }]
-            }
+            None => source.in_memory(b"credentials").into_iter().collect(),
         };
         Ok(Vault { directory, keys: ArcSwap::from_pointee(prepared(files)) })
     }

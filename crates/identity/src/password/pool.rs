@@ -47,10 +47,11 @@ pub(super) struct Threads {
 }
 
 impl Threads {
-    /// At most `workers` jobs at once, and `queue` more that wait.
+    /// At most `workers` jobs at once, and `queue` more that wait. Without workers each caller does
+    /// its own, and everything else on its thread waits: for simulations, which have one thread.
     pub fn new(workers: usize, queue: usize, niceness: i32) -> Self {
         let shared = Shared { state: Mutex::default(), work: Condvar::new(), niceness };
-        Threads { shared: Arc::new(shared), workers: workers.max(1), queue }
+        Threads { shared: Arc::new(shared), workers, queue }
     }
 
     /// What the job comes to. A caller that no longer waits when the job's turn comes costs
@@ -59,6 +60,9 @@ impl Threads {
         &self,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, NotDone> {
+        if self.workers == 0 {
+            return Ok(job());
+        }
         let (send, receive) = oneshot::channel();
         let job: Job = Box::new(move || {
             if !send.is_closed() {

@@ -21,6 +21,24 @@ pub enum KeySource {
     Directory(PathBuf),
     /// In memory only: tokens and credentials die with the process. For tests.
     Ephemeral,
+    /// In memory only, and the same for every process that names the same number. For simulations,
+    /// whose processes have no files.
+    Seeded(u64),
+}
+
+impl KeySource {
+    /// The only key of a source without files; `purpose` keeps keys for different things apart.
+    pub(crate) fn in_memory(&self, purpose: &[u8]) -> Option<KeyFile> {
+        let secret = match self {
+            KeySource::Directory(_) => return None,
+            KeySource::Ephemeral => Zeroizing::new(rand::random()),
+            KeySource::Seeded(number) => {
+                let digest = Sha256::new_with_prefix(purpose).chain_update(number.to_be_bytes());
+                Zeroizing::new(digest.finalize().into())
+            }
+        };
+        Some(KeyFile { number: 1, secret, from: Timestamp(0) })
+    }
 }
 
 /// How long a key that was added waits before it signs, at least: processes look for new keys
@@ -68,11 +86,10 @@ impl KeySet {
     /// What [`KeyError`] says.
     pub fn load(source: &KeySource) -> Result<KeySet, KeyError> {
         let files = match source {
-            KeySource::Ephemeral => {
-                let secret = Zeroizing::new(rand::random());
-                vec![KeyFile { number: 1, secret, from: Timestamp(0) }]
-            }
             KeySource::Directory(path) => key_files::read_or_create(path)?,
+            KeySource::Ephemeral | KeySource::Seeded(_) => {
+                source.in_memory(b"tokens").into_iter().collect()
+            }
         };
         let keys = files.into_iter().map(|file| {
             let signing = SigningKey::from_bytes(&file.secret);

@@ -124,7 +124,7 @@ impl Tokens {
     /// Looks for keys that a rotation added or removed. What is there now stays in force when they
     /// cannot be read.
     async fn reload_keys(&self) {
-        if self.source == KeySource::Ephemeral {
+        if !matches!(self.source, KeySource::Directory(_)) {
             return;
         }
         let (source, vault) = (self.source.clone(), self.vault.clone());

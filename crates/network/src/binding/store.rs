@@ -3,6 +3,7 @@
 use cloud_types::{HostId, PortId, ProjectId};
 use database::{DatabaseError, Tx, params};
 use host_protocol::DocumentKind;
+use planted_bugs::planted;
 
 use crate::port::model::PortStatus;
 
@@ -102,6 +103,13 @@ pub async fn free_unawaited(
     owner: Option<&str>,
 ) -> Result<Vec<String>, DatabaseError> {
     let rows = match owner {
+        Some(owner) if planted("reuse_port_number_early") => {
+            tx.query(
+                "DELETE FROM locator_numbers WHERE owner = $1 AND released = 1 RETURNING owner",
+                &params![owner],
+            )
+            .await?
+        }
         Some(owner) => {
             tx.query(
                 "DELETE FROM locator_numbers WHERE owner = $1 AND released = 1 AND NOT EXISTS (\

@@ -2,6 +2,7 @@
 
 use cloud_types::{Fault, ServerId};
 use database::Tx;
+use planted_bugs::planted;
 use service_kit::{Ctx, quota};
 use workflow_engine::{Start, Workflow};
 
@@ -71,6 +72,9 @@ impl Compute {
             Command::Delete => {
                 let held = quota_of(&server.fixed.flavor).map(|(name, amount)| (name, -amount));
                 quota::check_and_add_all(tx, &server.project, &held).await?;
+                if planted("double_release_quota") {
+                    quota::check_and_add_all(tx, &server.project, &held).await?;
+                }
                 start(tx, &server, &ServerDelete(core), DeleteState::new(id)).await
             }
             Command::Start => start(tx, &server, &ServerStart, PowerChange::new(id)).await,

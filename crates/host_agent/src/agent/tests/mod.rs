@@ -272,7 +272,6 @@ fn host() -> HostSpec {
         l2_domain: "l2".to_owned(),
         zone: "zone".to_owned(),
         cluster: "cluster".to_owned(),
-        peers: Vec::new(),
     }
 }
 

@@ -8,6 +8,7 @@ mod server;
 
 use cloud_types::{Fault, PortId, ProjectId};
 use database::Tx;
+use planted_bugs::planted;
 use serde_json::Value;
 use service_kit::quota::check_and_add;
 use service_kit::{Ctx, policy::Target};
@@ -125,8 +126,10 @@ async fn authorise(tx: &mut Tx, ctx: &Ctx, rule: &'static str, port: &Port) -> R
 pub async fn delete(tx: &mut Tx, port: Port) -> Result<(), Fault> {
     let port = binding::unbind(tx, port).await?;
     // A host that has not yet confirmed that the port is gone may still use its addresses.
-    let waits = is_quarantined(tx, &port.id.to_string()).await?;
-    addresses::release(tx, &port.id, &port.fixed_ips, waits).await?;
+    let waits = is_quarantined(tx, &port.id.to_string()).await? && !planted("free_address_early");
+    if !planted("leak_address") {
+        addresses::release(tx, &port.id, &port.fixed_ips, waits).await?;
+    }
     groups::set_groups_of_port(tx, &port.id, &[]).await?;
     store::delete(tx, &port.id).await?;
     check_and_add(tx, &port.project_id, "port", -1).await.map_err(quota_fault)?;
