@@ -2,6 +2,7 @@
 //! for ever. What was accepted is kept before it is done, so that it is done once over restarts.
 
 use host_protocol::{DocumentKind, OperationAction, OperationSpec, ReportError, ReportState};
+use planted_bugs::planted;
 
 use super::documents::Wanted;
 use super::operations::{Verdict, decide};
@@ -50,7 +51,10 @@ impl ServerTask {
 
     async fn look_at(&self, id: &str, spec: &OperationSpec) -> Result<Verdict, StoreError> {
         let store = &self.shared.store;
-        let memory = store.operation(id).await?;
+        let memory = match planted("reboot_again_after_restart") {
+            true => None,
+            false => store.operation(id).await?,
+        };
         let epoch = store.workflow_epoch(&spec.workflow).await?;
         let verdict = decide(spec, epoch, memory.as_ref(), self.memory.incarnation);
         if let Verdict::Accept(memory) = &verdict {
