@@ -28,7 +28,11 @@ genisoimage: config drives and images of other formats
 mtools: reads config drives
 ethtool: looks at devices
 busybox: asks for leases as a small guest does
+slapd: a directory, for tests of LDAP (started by the tests on loopback)
+nodejs: runs a certified OpenID provider, for tests of single sign-on
 TEXT
+	# A Node.js that is not Debian's brings its own, beside which Debian's cannot stand.
+	have npm || echo "npm: installs that provider, by its lock file"
 }
 
 is_installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
@@ -49,9 +53,10 @@ print_packages() {
 }
 
 # Units whose daemons Debian's packages start by themselves.
-readonly UNITS="openvswitch-switch.service ovs-vswitchd.service ovsdb-server.service ovs-record-hostname.service postgresql.service"
+readonly UNITS="slapd.service openvswitch-switch.service ovs-vswitchd.service ovsdb-server.service ovs-record-hostname.service postgresql.service"
 
-unit_exists() { [ -e "/lib/systemd/system/$1" ] || [ -e "/etc/systemd/system/$1" ]; }
+# A daemon with an init script alone has a unit that systemd makes of it.
+unit_exists() { [ -e "/lib/systemd/system/$1" ] || [ -e "/etc/systemd/system/$1" ] || [ -e "/etc/init.d/${1%.service}" ]; }
 
 # install_packages LIST…: installs what is missing. While apt runs, a policy-rc.d forbids every service to
 # start; whatever was there before is put back afterwards, whatever happens. A unit that was not on the machine

@@ -60,6 +60,21 @@ install_tools() {
 	"$TOOLS/bin/pip" install -q --no-input --disable-pip-version-check -r "$REPO/tools/dev/test-tools.txt"
 }
 
+# The OpenID provider that single sign-on is tested against, by its lock file, in a directory of its own.
+OIDC_PROVIDER=$STATE/oidc-provider
+install_oidc_provider() {
+	local from=$REPO/tools/testbed/oidc_provider
+	if [ -d "$OIDC_PROVIDER/node_modules/oidc-provider" ] &&
+		cmp -s "$from/package-lock.json" "$OIDC_PROVIDER/package-lock.json"; then
+		return 0
+	fi
+	have node && have npm || { echo "node or npm is missing: the tests of single sign-on need both"; return 1; }
+	rm -rf "$OIDC_PROVIDER"
+	mkdir -p "$OIDC_PROVIDER"
+	cp "$from/package.json" "$from/package-lock.json" "$from/.npmrc" "$OIDC_PROVIDER/"
+	(cd "$OIDC_PROVIDER" && npm ci --ignore-scripts --no-audit --no-fund)
+}
+
 test_conventions() { root_cargo xtask tidy; }
 test_format() { root_cargo fmt --all --check; }
 test_clippy() { root_cargo clippy --workspace --all-targets --locked -- -D warnings; }
@@ -67,7 +82,7 @@ test_deny() { root_cargo deny --locked check bans licenses sources; }
 test_rust() {
 	# The count of what ran is read from nextest's summary: "Summary [ 12.3s] 345 tests run: 344 passed, 1 failed, …".
 	local status=0 summary
-	RUST_BACKTRACE=0 root_cargo nextest run --workspace --locked --no-fail-fast --failure-output final --color never 2>&1 | tee "$TESTS_LOG/nextest" || status=$?
+	MERIDIAN_OIDC_PROVIDER=$OIDC_PROVIDER RUST_BACKTRACE=0 root_cargo nextest run --workspace --locked --no-fail-fast --failure-output final --color never 2>&1 | tee "$TESTS_LOG/nextest" || status=$?
 	summary=$(grep 'tests\? run:' "$TESTS_LOG/nextest" | tail -n 1)
 	printf '%s\n' "$summary" | awk '{
 		for (i = 2; i <= NF; i++) {
@@ -100,6 +115,7 @@ run_tests() {
 	check_rust || exit 1
 	check "packages" install_packages packages_to_run packages_to_test
 	check "tools" install_tools
+	check "OpenID provider for tests" install_oidc_provider
 	check "OpenStack client" stage_client
 	check "conventions (cargo xtask tidy)" test_conventions
 	check "format" test_format

@@ -54,6 +54,9 @@ pub struct IdentitySection {
     pub max_project_tree_depth: usize,
     /// How limits add up over a tree of projects: `flat` or `strict_two_level`.
     pub limit_model: EnforcementModel,
+    /// For how many minutes a group membership that an identity provider vouched for is kept after
+    /// a login, where the provider does not say; zero: not at all.
+    pub default_authorization_ttl: u32,
 }
 
 impl Default for IdentitySection {
@@ -64,6 +67,7 @@ impl Default for IdentitySection {
             totp_previous_windows: usual.totp_previous_windows,
             max_project_tree_depth: usual.max_project_tree_depth,
             limit_model: usual.limit_model,
+            default_authorization_ttl: usual.authorization_ttl,
         }
     }
 }
@@ -237,6 +241,7 @@ impl Config {
             totp_previous_windows: self.identity.totp_previous_windows,
             max_project_tree_depth: self.identity.max_project_tree_depth,
             limit_model: self.identity.limit_model,
+            authorization_ttl: self.identity.default_authorization_ttl,
             compliance: ComplianceRules::new(self.security_compliance.clone())?,
             ..default
         })

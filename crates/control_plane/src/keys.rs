@@ -1,4 +1,4 @@
-//! `meridian keys`: rotation of the keys that sign tokens and that seal credentials. Works on the
+//! `meridian keys`: rotation of the keys that sign tokens and that seal secrets. Works on the
 //! state directory while the cloud runs; every process notices by itself.
 
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::layout::Layout;
 pub enum Use {
     /// Signing tokens.
     Tokens,
-    /// Sealing credentials.
+    /// Sealing credentials and all other secrets that are kept.
     Credentials,
 }
 
@@ -28,7 +28,7 @@ pub fn rotate(layout: &Layout, what: Use, wait: Duration) -> Result<String> {
     let (rotated, used) = match what {
         Use::Tokens => (identity::rotate_token_keys(&directory, now, wait)?, "signs tokens"),
         Use::Credentials => {
-            (identity::rotate_credential_keys(&directory, now, wait)?, "seals credentials")
+            (identity::rotate_credential_keys(&directory, now, wait)?, "seals secrets")
         }
     };
     let mut told = format!("Key {:04} {used} from {} on.", rotated.added, rotated.from);
@@ -40,7 +40,7 @@ pub fn rotate(layout: &Layout, what: Use, wait: Duration) -> Result<String> {
     Ok(told)
 }
 
-/// Seals all credentials with the key in use, and removes older keys. Answers what happened.
+/// Seals all secrets with the key in use, and removes older keys. Answers what happened.
 ///
 /// # Errors
 /// When the database or the keys cannot be used.
@@ -50,8 +50,8 @@ pub async fn reseal(layout: &Layout) -> Result<String> {
     let done = identity::reseal(&db, &layout.token_keys())
         .await
         .map_err(|fault| anyhow::anyhow!("{}", fault.message))
-        .context("sealing credentials anew")?;
-    let mut told = format!("Sealed {} credentials anew.", done.credentials);
+        .context("sealing secrets anew")?;
+    let mut told = format!("Sealed {} secrets anew.", done.secrets);
     for number in done.removed {
         told.push_str(&format!("\nKey {number:04} was removed: it seals nothing any more."));
     }

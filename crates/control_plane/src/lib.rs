@@ -20,3 +20,4 @@ pub mod server;
 pub mod identity_scope {
     pub use identity::standing::Scope;
 }
+pub use identity::mapping::dry_run::explain as explain_mapping;

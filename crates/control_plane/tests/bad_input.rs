@@ -198,9 +198,10 @@ fn message_of(text: &str) -> String {
 
 /// Fields that are right by themselves and not with another one, which is what the answer says:
 /// upstream's clients know these texts.
-const WRONG_TOGETHER: [(&str, &str); 3] = [
+const WRONG_TOGETHER: [(&str, &str); 4] = [
     ("project/no_such_attribute", "Cascade update is only allowed for enabled attribute"),
     ("trust/allow_redelegation", "remaining_uses must not be set if redelegation is allowed"),
+    ("protocol/mapping_id", "Invalid mapping id: "),
     ("limits/0/region_id", "a limit that has no corresponding registered limit"),
 ];
 
@@ -338,6 +339,14 @@ fn takes_no_body(method: &Method, path: &str) -> bool {
     ];
     let attaches = ENDS.iter().any(|end| path.ends_with(end))
         || path.ends_with("/endpoint_groups/{endpoint_group_id}/projects/{project_id}");
+    // People from elsewhere bring a token in a header, or a form.
+    const FROM_ELSEWHERE: [&str; 4] =
+        ["/auth", "/websso", "/websso/{protocol_id}", "/backchannel_logout"];
+    let from_elsewhere =
+        path.contains("/OS-FEDERATION/") && FROM_ELSEWHERE.iter().any(|end| path.ends_with(end));
+    if method == Method::POST && from_elsewhere {
+        return true;
+    }
     (method == Method::PUT && attaches) || SIGNED.iter().any(|end| path.ends_with(end))
 }
 

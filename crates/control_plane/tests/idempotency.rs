@@ -15,7 +15,7 @@ use world::World;
 
 /// Routes that make nothing which a repeat could make twice: what they change stays as they say,
 /// however often it is said.
-const CHANGING: [&str; 14] = [
+const CHANGING: [&str; 18] = [
     // Signed by a program, which has no token to remember a key for.
     "/identity/v3/OS-OAUTH1/access_token",
     "/identity/v3/OS-OAUTH1/request_token",
@@ -23,6 +23,12 @@ const CHANGING: [&str; 14] = [
     "/compute/v2.1/flavors/{id}/os-extra_specs",
     "/compute/v2.1/servers/{id}/action",
     "/compute/v2.1/servers/{id}/metadata",
+    // People who come from their identity provider: without a token, and back with what is used once.
+    "/identity/v3/OS-FEDERATION/identity_providers/{idp_id}/protocols/{protocol_id}/auth",
+    "/identity/v3/auth/OS-FEDERATION/identity_providers/{idp_id}/protocols/{protocol_id}/\
+     backchannel_logout",
+    "/identity/v3/auth/OS-FEDERATION/identity_providers/{idp_id}/protocols/{protocol_id}/websso",
+    "/identity/v3/auth/OS-FEDERATION/websso/{protocol_id}",
     // A token is not kept; the next one is as good.
     "/identity/v3/auth/tokens",
     "/identity/v3/ec2tokens",

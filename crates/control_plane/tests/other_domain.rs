@@ -94,6 +94,35 @@ async fn domain(world: &World, admin: &str, name: &str) -> Domain {
     let limits: Value = serde_json::from_str(&answer.text).unwrap();
     let limit = limits["limits"][0]["id"].as_str().unwrap().to_owned();
 
+    // How its people come from elsewhere, with a secret of the cloud's at their provider.
+    let provider = format!("{name}-provider");
+    let rules = json!([{"local": [{"user": {"name": "{0}"}}],
+                        "remote": [{"type": format!("{name}-claim")}]}]);
+    let client = json!({"issuer": format!("https://{name}.example"), "client_id": "cloud",
+                        "client_secret": format!("{name}-secret")});
+    let of_provider = format!("OS-FEDERATION/identity_providers/{provider}");
+    for (path, body) in [
+        (format!("OS-FEDERATION/mappings/{provider}"), json!({"mapping": {"rules": rules}})),
+        (of_provider.clone(), json!({"identity_provider": {"domain_id": domain}})),
+        (
+            format!("{of_provider}/protocols/{provider}"),
+            json!({"protocol": {"mapping_id": provider}}),
+        ),
+        (
+            format!("{of_provider}/protocols/{provider}/openid_client"),
+            json!({"openid_client": client}),
+        ),
+        // Its directory is not there; nobody is looked up in it before the attack is over.
+        (
+            format!("domains/{domain}/config"),
+            json!({"config": {"ldap": {
+            "url": format!("ldap://{name}.example"), "password": format!("{name}-secret")}}}),
+        ),
+    ] {
+        let answer = call(world, "PUT", &v3(&path), admin, body).await;
+        assert!([200, 201].contains(&answer.status), "{path}: {}", answer.text);
+    }
+
     let member =
         login(world, &boss, "p4ssword-of-tests", json!({"project": {"id": project}})).await;
     let network = json!({"name": format!("{name}-network")});
@@ -123,6 +152,7 @@ async fn domain(world: &World, admin: &str, name: &str) -> Domain {
         ("port", port),
         ("security", security),
         ("image", image),
+        ("provider", provider),
     ] {
         ids.insert(kind, id);
     }
@@ -153,6 +183,13 @@ async fn state(world: &World, admin: &str, of: &Domain) -> Vec<(String, String)>
         format!("/network/v2.0/quotas/{project}"),
         format!("/image/v2/images/{}", of.id("image")),
         format!("/compute/v2.1/os-quota-sets/{project}"),
+        format!("/identity/v3/domains/{domain}/config"),
+        format!("/identity/v3/OS-FEDERATION/identity_providers/{}", of.id("provider")),
+        format!("/identity/v3/OS-FEDERATION/mappings/{}", of.id("provider")),
+        format!(
+            "/identity/v3/OS-FEDERATION/identity_providers/{0}/protocols/{0}/openid_client",
+            of.id("provider")
+        ),
     ] {
         let answer = call(world, "GET", &path, admin, Value::Null).await;
         assert_eq!(answer.status, 200, "{path}: {}", answer.text);
@@ -187,6 +224,9 @@ fn paths(route: &RouteInfo, victim: &Domain) -> Vec<String> {
                             (_, "security-groups") => "security",
                             (_, "images") => "image",
                             (_, "quotas" | "os-quota-sets") => "project",
+                            (_, "identity_providers" | "protocols" | "mappings" | "websso") => {
+                                "provider"
+                            }
                             _ => any,
                         };
                         victim.id(kind).to_owned()
@@ -261,6 +301,10 @@ fn all_bodies(victim: &Domain) -> Vec<Value> {
         "config",
         "endpoint_group",
         "policy",
+        "identity_provider",
+        "protocol",
+        "mapping",
+        "openid_client",
     ] {
         bodies.push(json!({root: {
             "name": format!("intruder-{root}"), "domain_id": domain, "project_id": project,

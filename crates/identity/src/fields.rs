@@ -158,6 +158,23 @@ impl Fields {
         }
     }
 
+    /// A value of any type, for a reader of its own.
+    pub fn value(&mut self, name: &str) -> Option<Value> {
+        self.map.remove(name)
+    }
+
+    /// A number that is not negative.
+    pub fn count(&mut self, name: &str) -> Result<Patch<u32>, Fault> {
+        match self.map.remove(name) {
+            None => Ok(Patch::Absent),
+            Some(Value::Null) => Ok(Patch::Null),
+            Some(value) => match value.as_u64().and_then(|number| u32::try_from(number).ok()) {
+                Some(number) => Ok(Patch::Set(number)),
+                None => Err(wrong(name, &value, "a whole number from 0 to 4294967295")),
+            },
+        }
+    }
+
     /// A list of short texts.
     pub fn texts(&mut self, name: &str) -> Result<Option<Vec<String>>, Fault> {
         match self.map.remove(name) {

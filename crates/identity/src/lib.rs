@@ -14,8 +14,11 @@
 //! | `rules` | who may do what |
 //! | `credential`, `ec2` | secrets kept for users; EC2 and S3 |
 //! | `application_credential`, `trust` | acting with a part of somebody's rights |
+//! | `vault` | secrets that are kept, sealed |
 //! | `password` | hashing within limits |
 //! | `compliance`, `throttle` | what is asked of passwords and accounts; how often they may be guessed |
+//! | `identity_provider`, [`mapping`], `federation`, `openid` | single sign-on |
+//! | [`directory`] | LDAP and Active Directory as a domain's users |
 //! | `bootstrap` | the first administrator, roles and catalogue; a way back in |
 //! | [`import`] | the people of a Keystone |
 //!
@@ -28,31 +31,38 @@ mod bootstrap;
 mod catalog;
 mod compliance;
 mod credential;
+pub mod directory;
 mod discovery;
 mod domain;
 mod domain_config;
 mod ec2;
 mod endpoint_filter;
+mod federation;
 mod fields;
 mod filter;
 mod group;
+mod identity_provider;
 pub mod import;
 mod key_files;
 mod limit;
+pub mod mapping;
 mod migrations;
 mod oauth1;
+mod openid;
 mod options;
 mod password;
 mod policy;
 mod project;
 mod role;
 mod rules;
+mod service_provider;
 pub mod standing;
 mod target;
 mod throttle;
 pub mod token;
 mod trust;
 mod user;
+mod vault;
 mod wire;
 
 use std::sync::Arc;
@@ -68,7 +78,6 @@ pub use bootstrap::{
     Recovered, bootstrap, recover, well_known_role,
 };
 pub use compliance::{ComplianceRules, SecurityCompliance};
-pub use credential::{Resealed, reseal, rotate_credential_keys};
 pub use key_files::KeyError;
 pub use limit::model::EnforcementModel;
 pub use migrations::MIGRATIONS;
@@ -76,6 +85,7 @@ pub use password::{HashParams, PasswordPool};
 pub use rules::POLICY;
 pub use throttle::LoginLimits;
 pub use token::{KeySource, Rotated, Tokens, rotate_token_keys};
+pub use vault::{Resealed, reseal, rotate_credential_keys};
 
 use token::Revocation;
 use token::described::Descriptions;
@@ -104,6 +114,12 @@ pub struct IdentityConfig {
     pub feed_refuse_after: Duration,
     /// How many steps of half a minute before the current one have a code that is still taken.
     pub totp_previous_windows: u8,
+    /// For how many minutes a group membership that an identity provider vouched for is kept after
+    /// a login, where the provider does not say; zero: not at all.
+    pub authorization_ttl: u32,
+    /// How long after the last time an account system is asked again about somebody who has live
+    /// tokens.
+    pub recheck: Duration,
 }
 
 impl Default for IdentityConfig {
@@ -121,6 +137,9 @@ impl Default for IdentityConfig {
             limit_model: EnforcementModel::Flat,
             feed_refuse_after: Duration::from_secs(15 * 60),
             totp_previous_windows: 1,
+            authorization_ttl: 0,
+            // With the time between looks and the provider's answer: within a minute.
+            recheck: Duration::from_secs(30),
         }
     }
 }
@@ -134,6 +153,8 @@ pub struct Identity {
     passwords: Arc<PasswordPool>,
     rules: Arc<ComplianceRules>,
     throttle: Arc<throttle::Throttle>,
+    providers: Arc<openid::provider::Providers>,
+    directories: Arc<directory::service::DirectoryPool>,
     config: Arc<IdentityConfig>,
 }
 
@@ -152,6 +173,8 @@ impl Identity {
             descriptions: Arc::default(),
             kit,
             tokens,
+            providers: Arc::default(),
+            directories: Arc::default(),
             config: Arc::new(config),
         }
     }
@@ -159,6 +182,9 @@ impl Identity {
     /// Keeps this process's knowledge of roles and revocations fresh, and sweeps what is over,
     /// until `shutdown`.
     pub async fn run(&self, shutdown: CancellationToken) {
+        if let Err(fault) = vault::seal_plain(&self.kit.db, &self.tokens.vault()).await {
+            tracing::warn!(%fault, "secrets of an earlier release could not be sealed");
+        }
         let follower = self.tokens.clone().run(shutdown.clone());
         let sweeper = async {
             for minute in 1_u64.. {
@@ -182,6 +208,8 @@ impl Identity {
                         Box::pin(async move {
                             token::store::sweep_revocations(tx).await?;
                             oauth1::store::sweep(tx).await?;
+                            federation::store::sweep(tx).await?;
+                            directory::store::sweep(tx).await?;
                             service_kit::idempotency::expire(tx).await
                         })
                     })
@@ -192,7 +220,29 @@ impl Identity {
                 }
             }
         };
-        tokio::join!(follower, sweeper);
+        let accounts = async {
+            loop {
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    () = tokio::time::sleep(federation::sessions::LOOK_EVERY) => {}
+                }
+                if let Err(fault) = self.recheck_accounts().await {
+                    tracing::warn!(%fault, "live logins could not be looked at again");
+                }
+            }
+        };
+        tokio::join!(follower, sweeper, accounts);
+    }
+
+    /// Asks account systems about everybody who has live tokens and is due, and ends the tokens of
+    /// those who were disabled there. [`Identity::run`] does so all the time.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn recheck_accounts(&self) -> Result<(), Fault> {
+        let (logins, people) =
+            tokio::join!(federation::sessions::round(self), self.recheck_directories());
+        logins.and(people)
     }
 
     /// A change on behalf of a request. Revocations that it makes hold in this process as soon as
@@ -258,6 +308,10 @@ pub fn routes(identity: Identity) -> Routes {
         .merge(ec2::api::routes())
         .merge(application_credential::api::routes())
         .merge(trust::api::routes())
+        .merge(mapping::api::routes())
+        .merge(identity_provider::api::routes())
+        .merge(service_provider::api::routes())
+        .merge(federation::api::routes())
         .with_state(identity)
 }
 

@@ -76,3 +76,23 @@ pub(crate) fn duplicate(kind: &str, name: &str, place: &str) -> Fault {
 pub(crate) fn id<T: std::str::FromStr>(kind: &str, text: &str) -> Result<T, Fault> {
     text.parse().map_err(|_| not_found(kind, text))
 }
+
+/// Keystone's 409 for an id that is taken.
+pub(crate) fn duplicate_id(kind: &str, id: &str) -> Fault {
+    Fault::conflict(format!(
+        "Conflict occurred attempting to store {kind} - Duplicate entry found with ID {id}."
+    ))
+}
+
+/// An id that the caller chooses in the path of a new object: 1 to 64 characters that need no
+/// quoting in a URL.
+pub(crate) fn short_id(kind: &str, id: &str) -> Result<(), Fault> {
+    let fits = (1..=64).contains(&id.len())
+        && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    if fits {
+        return Ok(());
+    }
+    Err(Fault::bad_request(format!(
+        "The id of a new {kind} has 1 to 64 letters, digits, '-', '_' or '.'."
+    )))
+}

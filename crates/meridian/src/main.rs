@@ -96,7 +96,7 @@ enum Command {
         #[command(subcommand)]
         command: commands::replica::ReplicaCommand,
     },
-    /// Rotate the keys that sign tokens and seal credentials.
+    /// Rotate the keys that sign tokens and seal secrets.
     Keys {
         #[command(subcommand)]
         command: commands::keys::Keys,
@@ -163,12 +163,30 @@ enum IdentityCommand {
     },
     /// Take over the people of a Keystone: domains, projects, users, groups, roles, assignments.
     Import(Box<commands::import::Import>),
+    /// Mappings of identity providers.
+    Mapping {
+        #[command(subcommand)]
+        command: MappingCommand,
+    },
 }
 
 #[derive(Subcommand)]
 enum PolicyCommand {
     /// Say whether somebody may do something, and why.
     Explain(commands::policy::Explain),
+}
+
+#[derive(Subcommand)]
+enum MappingCommand {
+    /// Show what rules make of what a provider says, and why; nothing is changed or asked.
+    Test {
+        /// The rules: a JSON list, or a mapping with its schema_version.
+        #[arg(long, value_name = "FILE")]
+        rules: PathBuf,
+        /// What the provider says: a JSON object, or lines NAME: VALUE with ';' between values.
+        #[arg(long, value_name = "FILE")]
+        input: PathBuf,
+    },
 }
 
 #[derive(Subcommand)]
@@ -286,6 +304,9 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Identity { command } => match command {
             IdentityCommand::Recover { state } => commands::recover::run(&state.layout()?).await,
             IdentityCommand::Import(import) => commands::import::run(*import).await,
+            IdentityCommand::Mapping { command: MappingCommand::Test { rules, input } } => {
+                commands::identity::test_mapping(&rules, &input)
+            }
         },
         Command::Host { command } => match command {
             HostCommand::Run { state } => commands::host::run(&state.layout()?).await,

@@ -202,3 +202,36 @@ async fn an_image_whose_id_was_left_empty_is_not_the_list(database: Database) ->
     demo.get("/network/v2.0/networks/").await?.expect(200)?;
     Ok(())
 }
+
+/// An operator tries the rules before anybody logs in: no cloud is asked, and scripts can rely on how
+/// the command ends.
+#[test]
+fn a_mapping_is_tried_without_a_cloud() -> Result<()> {
+    let place = tempfile::tempdir()?;
+    let (rules, says) = (place.path().join("rules.json"), place.path().join("says.txt"));
+    let list = json!([{"local": [{"user": {"name": "{0}"}}],
+                       "remote": [{"type": "OIDC-sub"},
+                                  {"type": "OIDC-groups", "any_one_of": ["staff"]}]}]);
+    std::fs::write(&rules, list.to_string())?;
+    let run = |says_what: &str| -> Result<(bool, String)> {
+        std::fs::write(&says, says_what)?;
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_meridian"))
+            .args(["identity", "mapping", "test", "--rules"])
+            .arg(&rules)
+            .arg("--input")
+            .arg(&says)
+            .output()?;
+        let text = [output.stdout, output.stderr].concat();
+        Ok((output.status.success(), String::from_utf8(text)?))
+    };
+    let (fits, told) = run("OIDC-sub: ada\nOIDC-groups: guests;staff\n")?;
+    assert!(fits && told.contains("rule 0 holds") && told.contains("\"ada\""), "{told}");
+    let (fits, told) = run("OIDC-sub: ada\nOIDC-groups: guests\n")?;
+    assert!(
+        !fits && told.contains("does not apply") && told.contains("nobody can log in"),
+        "{told}"
+    );
+    let (fits, told) = run("nonsense")?;
+    assert!(!fits && told.contains("line 1"), "{told}");
+    Ok(())
+}

@@ -56,7 +56,65 @@ impl Places {
 
 /// Identity's: every route that takes a body.
 pub fn identity() -> Vec<Sample> {
-    [people_and_catalog(), delegation(), limits_and_older_corners()].concat()
+    [people_and_catalog(), delegation(), limits_and_older_corners(), federation()].concat()
+}
+
+/// People who come from elsewhere. The identifiers in the paths are made by the samples.
+fn federation() -> Vec<Sample> {
+    let mapping = json!({"mapping": {"schema_version": "1.0", "rules": [{
+        "local": [{"user": {"name": "{0}", "email": "{1}"}},
+                  {"groups": "{2}", "domain": {"name": "Default"}}],
+        "remote": [{"type": "OIDC-sub"}, {"type": "OIDC-email"},
+                   {"type": "OIDC-groups", "whitelist": ["staff"]}]}]}});
+    let provider = json!({"enabled": true, "description": "d", "authorization_ttl": 5,
+                          "remote_ids": ["https://login.example.org"]});
+    let mut new_provider = provider.clone();
+    new_provider["domain_id"] = json!("default");
+    let protocol = json!({"protocol": {"mapping_id": "00000000000040008000000000000000",
+                                       "remote_id_attribute": "HTTP_OIDC_ISS"}});
+    let client = json!({"openid_client": {
+        "issuer": "https://login.example.org", "client_id": "cloud", "client_secret": "s",
+        "scopes": ["openid", "email"], "audiences": ["cloud"], "access_tokens": "introspection",
+        "trusted_dashboards": ["https://console.example.org/auth/websso/"]}});
+    let service = json!({"service_provider": {
+        "auth_url": "https://beta.example.org/v3/auth", "sp_url": "https://beta.example.org/saml",
+        "description": "d", "enabled": true, "relay_state_prefix": "ss:mem:"}});
+    vec![
+        ("PUT", "/identity/v3/OS-FEDERATION/mappings/{mapping_id}", mapping.clone()),
+        ("PATCH", "/identity/v3/OS-FEDERATION/mappings/{mapping_id}", mapping),
+        (
+            "PUT",
+            "/identity/v3/OS-FEDERATION/identity_providers/{idp_id}",
+            json!({"identity_provider": new_provider}),
+        ),
+        (
+            "PATCH",
+            "/identity/v3/OS-FEDERATION/identity_providers/{idp_id}",
+            json!({"identity_provider": provider}),
+        ),
+        (
+            "PUT",
+            "/identity/v3/OS-FEDERATION/identity_providers/{idp_id}/protocols/{protocol_id}",
+            protocol.clone(),
+        ),
+        (
+            "PATCH",
+            "/identity/v3/OS-FEDERATION/identity_providers/{idp_id}/protocols/{protocol_id}",
+            protocol,
+        ),
+        (
+            "PUT",
+            "/identity/v3/OS-FEDERATION/identity_providers/{idp_id}/protocols/{protocol_id}/\
+             openid_client",
+            client,
+        ),
+        (
+            "PUT",
+            "/identity/v3/OS-FEDERATION/service_providers/{service_provider_id}",
+            service.clone(),
+        ),
+        ("PATCH", "/identity/v3/OS-FEDERATION/service_providers/{service_provider_id}", service),
+    ]
 }
 
 /// Credentials of all kinds, and trusts.

@@ -145,7 +145,7 @@ fn check_role_domain(found: &Named, wanted: &Assignment) -> Result<(), Fault> {
     }
 }
 
-fn journal(tx: &mut Tx, action: &'static str, assignment: &Assignment) {
+pub(crate) fn journal(tx: &mut Tx, action: &'static str, assignment: &Assignment) {
     let project: Option<ProjectId> = match assignment.target_kind {
         TargetKind::Project => assignment.target_id.parse().ok(),
         _ => None,

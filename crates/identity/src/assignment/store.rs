@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use cloud_types::UserId;
 use database::{DatabaseError, Row, ToValue, Tx, Value, params};
 use service_kit::PageRequest;
 
@@ -118,6 +119,22 @@ pub(crate) async fn between(
                 like.target_id,
                 like.inherited
             ],
+        )
+        .await?;
+    collect(&rows)
+}
+
+/// A user's own roles on projects, those that are handed down aside.
+pub(crate) async fn projects_of_user(
+    tx: &mut Tx,
+    user: &UserId,
+) -> Result<Vec<Assignment>, DatabaseError> {
+    let rows = tx
+        .query(
+            "SELECT * FROM identity_assignments
+             WHERE actor_kind = 'user' AND actor_id = $1 AND target_kind = 'project'
+               AND inherited = 0 ORDER BY target_id, role_id",
+            &params![user],
         )
         .await?;
     collect(&rows)

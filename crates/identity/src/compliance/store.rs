@@ -137,7 +137,8 @@ pub(crate) async fn ended(tx: &mut Tx, now: Timestamp) -> Result<Vec<UserId>, Da
     rows.iter().map(|row| row.parse("id")).collect()
 }
 
-/// Enabled users who were not there since `day`, and are not exempt; at most `limit`.
+/// Enabled users who were not there since `day`, and are not exempt; at most `limit`. Whether people
+/// of a directory may log in is decided there.
 pub(crate) async fn inactive_since(
     tx: &mut Tx,
     day: i64,
@@ -149,6 +150,8 @@ pub(crate) async fn inactive_since(
             "SELECT id FROM identity_users
              WHERE enabled = 1 AND options NOT LIKE $4
                AND ((last_active_day IS NULL AND created_at < $2) OR last_active_day < $1)
+               AND id NOT IN
+                   (SELECT public_id FROM identity_directory_entries WHERE kind = 'user')
              ORDER BY id LIMIT $3",
             &params![day, midnight, limit, "%\"ignore_user_inactivity\":true%"],
         )

@@ -1,6 +1,6 @@
 //! Credentials: secrets that users keep here for other ways to prove who they are (EC2 keys, TOTP
 //! seeds) or for programs of their own (certificates, anything). They are sealed before they are
-//! stored, with keys that are not in the database ([`vault`]).
+//! stored, with keys that are not in the database ([`crate::vault`]).
 //!
 //! A credential of type `ec2` is found by its access key: its id is the key's SHA-256. It may be
 //! bound to a trust, an application credential or an OAuth access token, with which it was made;
@@ -9,10 +9,5 @@
 
 pub(crate) mod api;
 pub(crate) mod model;
-mod reseal;
 pub(crate) mod service;
 pub(crate) mod store;
-pub(crate) mod vault;
-
-pub use reseal::{Resealed, reseal};
-pub use vault::rotate_credential_keys;

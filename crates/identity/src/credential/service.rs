@@ -247,7 +247,7 @@ async fn must_exist(tx: &mut Tx, credential: &Credential) -> Result<(), Fault> {
 /// Stores a new credential of a user, and perhaps a project, that exist.
 pub(crate) async fn add(
     tx: &mut Tx,
-    vault: &super::vault::Vault,
+    vault: &crate::vault::Vault,
     credential: Credential,
 ) -> Result<Credential, Fault> {
     tx.lock(&[ObjectLock::new("user", &credential.user_id)]).await?;

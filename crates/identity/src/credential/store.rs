@@ -5,8 +5,18 @@ use database::{DatabaseError, Row, Tx, params};
 use service_kit::{Filters, PageRequest};
 
 use super::model::Credential;
-use super::vault::{Sealed, Vault};
 use crate::filter::Where;
+use crate::vault::{Column, Sealed, Vault};
+
+/// What is sealed here.
+pub(crate) const SEALED: Column = Column {
+    table: "identity_credentials",
+    prefix: "",
+    key: "id",
+    sealed: "blob",
+    key_id: Some("key_id"),
+    plain: None,
+};
 
 fn opened(vault: &Vault, row: &Row) -> Result<Credential, Fault> {
     let id = row.text("id")?;
@@ -205,44 +215,5 @@ pub(crate) async fn delete_of_project(
     project: &ProjectId,
 ) -> Result<(), DatabaseError> {
     tx.execute("DELETE FROM identity_credentials WHERE project_id = $1", &params![project]).await?;
-    Ok(())
-}
-
-/// A row as it is stored.
-pub(super) struct SealedRow {
-    pub id: String,
-    pub bytes: Vec<u8>,
-}
-
-/// Rows that another key sealed.
-pub(super) async fn sealed_otherwise(
-    tx: &mut Tx,
-    key: &str,
-    most: i64,
-) -> Result<Vec<SealedRow>, DatabaseError> {
-    let rows = tx
-        .query(
-            "SELECT id, blob FROM identity_credentials WHERE key_id <> $1 ORDER BY id LIMIT $2",
-            &params![key, most],
-        )
-        .await?;
-    rows.iter()
-        .map(|row| Ok(SealedRow { id: row.text("id")?, bytes: row.bytes("blob")? }))
-        .collect()
-}
-
-/// Stores what was sealed anew, unless the row has changed meanwhile: then it has been sealed
-/// anew, too, or comes up again.
-pub(super) async fn reseal(
-    tx: &mut Tx,
-    id: &str,
-    before: &[u8],
-    sealed: &Sealed,
-) -> Result<(), DatabaseError> {
-    tx.execute(
-        "UPDATE identity_credentials SET blob = $3, key_id = $4 WHERE id = $1 AND blob = $2",
-        &params![id, before, sealed.bytes, sealed.key],
-    )
-    .await?;
     Ok(())
 }

@@ -11,7 +11,10 @@ use crate::fields::merge_extra;
 use crate::token::RevocationKind;
 use crate::token::service::{GONE, revoke};
 use crate::token::store::{Granted, roles_in_scope};
-use crate::{Identity, group, limit, options, project, role, target, user, wire};
+use crate::{
+    Identity, directory, federation, group, identity_provider, limit, options, project, role,
+    target, user, wire,
+};
 
 /// A new domain, or what changes of one.
 #[derive(Clone, Default)]
@@ -79,11 +82,20 @@ impl Identity {
 
     /// The domains for which the caller can get a token.
     pub(crate) async fn own_domains(&self, ctx: &Ctx) -> Result<Vec<Value>, Fault> {
-        let user = ctx.user()?;
+        let (user, groups) = (ctx.user()?, crate::federation::groups_of(ctx));
         let domains = self
             .look(move |tx| {
-                let user = user.clone();
-                Box::pin(async move { Ok(store::with_roles_of(tx, &user).await?) })
+                let (user, groups) = (user.clone(), groups.clone());
+                Box::pin(async move {
+                    let mut domains = store::with_roles_of(tx, &user).await?;
+                    for id in federation::store::domains_of_groups(tx, &groups).await? {
+                        if !domains.iter().any(|known| known.id == id) {
+                            let found = store::get(tx, &id).await?;
+                            domains.extend(found.filter(|domain| domain.enabled));
+                        }
+                    }
+                    Ok(domains)
+                })
             })
             .await?;
         Ok(domains.iter().map(|domain| domain.view(ctx)).collect())
@@ -91,12 +103,15 @@ impl Identity {
 
     /// Whether the caller can get a token for the system.
     pub(crate) async fn has_system_roles(&self, ctx: &Ctx) -> Result<bool, Fault> {
-        let user = ctx.user()?;
+        let (user, groups) = (ctx.user()?, crate::federation::groups_of(ctx));
         self.look(move |tx| {
-            let user = user.clone();
-            Box::pin(
-                async move { Ok(!roles_in_scope(tx, &user, &Granted::System).await?.is_empty()) },
-            )
+            let (user, groups) = (user.clone(), groups.clone());
+            Box::pin(async move {
+                let own = roles_in_scope(tx, &user, &Granted::System).await?;
+                let by_groups =
+                    federation::store::roles_of_groups(tx, &groups, &Granted::System).await?;
+                Ok(!own.is_empty() || !by_groups.is_empty())
+            })
         })
         .await
     }
@@ -213,6 +228,10 @@ impl Identity {
                 }
                 limit::store::delete_of(tx, id.as_str()).await?;
                 crate::domain_config::store::delete(tx, id.as_str(), None, None).await?;
+                for provider in identity_provider::store::in_domain(tx, &id).await? {
+                    revocations.extend(identity_provider::service::remove(tx, &provider).await?);
+                }
+                directory::store::forget_domain(tx, &id).await?;
                 store::delete(tx, &id).await?;
                 journal(tx, "delete", &id, Some(&domain), None);
                 Ok(((), revocations))

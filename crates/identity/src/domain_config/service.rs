@@ -119,13 +119,13 @@ impl Identity {
         config: Config,
     ) -> Result<(Value, bool), Fault> {
         ctx.authorise("identity:create_domain_config", &Target::none())?;
-        let id = id.clone();
+        let (id, vault) = (id.clone(), self.tokens.vault());
         self.change(ctx, move |tx| {
-            let (id, config) = (id.clone(), config.clone());
+            let (id, config, vault) = (id.clone(), config.clone(), vault.clone());
             Box::pin(async move {
                 let before = locked(tx, &id).await?;
                 store::delete(tx, id.as_str(), None, None).await?;
-                store::set(tx, id.as_str(), &config).await?;
+                store::set(tx, &vault, id.as_str(), &config).await?;
                 journal(tx, "create", &id, &before, &config);
                 let shown = json!(model::readable(&config));
                 Ok(((shown, before.is_empty()), Vec::new()))
@@ -144,9 +144,9 @@ impl Identity {
         option: Option<String>,
     ) -> Result<Value, Fault> {
         ctx.authorise("identity:update_domain_config", &Target::none())?;
-        let id = id.clone();
+        let (id, vault) = (id.clone(), self.tokens.vault());
         self.change(ctx, move |tx| {
-            let (id, change) = (id.clone(), change.clone());
+            let (id, change, vault) = (id.clone(), change.clone(), vault.clone());
             let (group, option) = (group.clone(), option.clone());
             Box::pin(async move {
                 let before = locked(tx, &id).await?;
@@ -154,7 +154,7 @@ impl Identity {
                 if group.is_some() && model::part(&before, group, option).is_none() {
                     return Err(not_set(&id, group, option));
                 }
-                store::set(tx, id.as_str(), &change).await?;
+                store::set(tx, &vault, id.as_str(), &change).await?;
                 let after = store::get(tx, id.as_str()).await?;
                 journal(tx, "update", &id, &before, &after);
                 Ok((json!(model::readable(&after)), Vec::new()))

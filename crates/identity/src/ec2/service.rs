@@ -190,7 +190,7 @@ impl Identity {
 /// The key, if the caller may do `rule` to it. That there is none is told to everybody.
 async fn allowed(
     tx: &mut Tx,
-    vault: &credential::vault::Vault,
+    vault: &crate::vault::Vault,
     ctx: &Ctx,
     rule: &str,
     access: &str,

@@ -15,7 +15,6 @@ pub(crate) struct Group {
     pub description: String,
     pub extra: Map<String, Value>,
     /// Raised with what must end the tokens of users whom a mapping put into the group.
-    #[allow(dead_code)] // Read where such a token is made.
     pub serial: u64,
 }
 

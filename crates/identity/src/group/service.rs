@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::model::Group;
 use super::store;
+use crate::directory::service::KindOf;
 use crate::fields::merge_extra;
 use crate::filter::ExpiryFilter;
 use crate::token::service::{GONE, revoke};
@@ -70,6 +71,9 @@ impl Identity {
     ) -> Result<Vec<Group>, Fault> {
         let domains = self.list_domains_of(ctx, "identity:list_groups", &filters)?;
         let page = wire::page_request(&filters)?;
+        for domain in &domains {
+            self.refresh_groups(domain, &filters).await?;
+        }
         self.look(move |tx| {
             let (domains, filters, page) = (domains.clone(), filters.clone(), page.clone());
             Box::pin(async move { Ok(store::list(tx, &domains, &filters, &page).await?) })
@@ -79,6 +83,7 @@ impl Identity {
 
     /// The groups of a user; the caller has been authorised.
     pub(crate) async fn groups_of(&self, ctx: &Ctx, user: &UserId) -> Result<Vec<Value>, Fault> {
+        self.refresh_user(user).await?;
         let user = user.clone();
         let groups = self
             .look(move |tx| {
@@ -93,6 +98,7 @@ impl Identity {
     }
 
     pub(crate) async fn group(&self, ctx: &Ctx, rule: &str, id: &str) -> Result<Group, Fault> {
+        self.refresh_group(id, false).await?;
         let wanted = id.to_owned();
         let found = self
             .look(move |tx| {
@@ -124,6 +130,7 @@ impl Identity {
         let wanted = domain.as_ref().map_or_else(Target::none, target::group);
         ctx.authorise("identity:create_group", &wanted)?;
         let domain = self.domain_for(ctx, domain.as_ref())?;
+        self.refuse_in_directory(&domain).await?;
         let group = Group {
             id: Uuid::new_v4().simple().to_string(),
             domain_id: domain,
@@ -157,6 +164,7 @@ impl Identity {
         extra: Map<String, Value>,
     ) -> Result<Group, Fault> {
         self.group(ctx, "identity:update_group", id).await?;
+        self.refuse_mirrored(KindOf::GROUP, id).await?;
         let id = id.to_owned();
         self.change(ctx, move |tx| {
             let (id, name, description) = (id.clone(), name.clone(), description.clone());
@@ -183,6 +191,7 @@ impl Identity {
     }
 
     pub(crate) async fn delete_group(&self, ctx: &Ctx, id: &str) -> Result<(), Fault> {
+        self.refuse_mirrored(KindOf::GROUP, id).await?;
         let (id, asker) = (id.to_owned(), ctx.clone());
         self.change(ctx, move |tx| {
             let (id, asker) = (id.clone(), asker.clone());
@@ -209,6 +218,7 @@ impl Identity {
         expiry: Option<ExpiryFilter>,
     ) -> Result<Vec<User>, Fault> {
         self.group(ctx, "identity:list_users_in_group", id).await?;
+        self.refresh_group(id, true).await?;
         let id = id.to_owned();
         let users = self
             .look(move |tx| {
@@ -262,6 +272,7 @@ impl Identity {
         member: &UserId,
     ) -> Result<(), Fault> {
         self.membership(ctx, "identity:add_user_to_group", group, member).await?;
+        self.refuse_mirrored(KindOf::GROUP, group).await?;
         let (group, member) = (group.to_owned(), member.clone());
         self.change(ctx, move |tx| {
             let (group, member) = (group.clone(), member.clone());
@@ -285,6 +296,7 @@ impl Identity {
         member: &UserId,
     ) -> Result<(), Fault> {
         self.membership(ctx, "identity:remove_user_from_group", group, member).await?;
+        self.refuse_mirrored(KindOf::GROUP, group).await?;
         let (group, member) = (group.to_owned(), member.clone());
         self.change(ctx, move |tx| {
             let (group, member) = (group.clone(), member.clone());
@@ -310,6 +322,7 @@ impl Identity {
         member: &UserId,
     ) -> Result<(), Fault> {
         self.membership(ctx, "identity:check_user_in_group", group, member).await?;
+        self.refresh_user(member).await?;
         let (id, wanted) = (group.to_owned(), member.clone());
         let members = self
             .look(move |tx| {

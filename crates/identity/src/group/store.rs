@@ -23,6 +23,20 @@ pub(crate) async fn get(tx: &mut Tx, id: &str) -> Result<Option<Group>, Database
     row.as_ref().map(group_of).transpose()
 }
 
+pub(crate) async fn by_name(
+    tx: &mut Tx,
+    domain: &DomainId,
+    name: &str,
+) -> Result<Option<Group>, DatabaseError> {
+    let row = tx
+        .query_opt(
+            "SELECT * FROM identity_groups WHERE domain_id = $1 AND name = $2",
+            &params![domain, name],
+        )
+        .await?;
+    row.as_ref().map(group_of).transpose()
+}
+
 pub(crate) async fn list(
     tx: &mut Tx,
     domains: &[DomainId],

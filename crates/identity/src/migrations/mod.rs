@@ -3,6 +3,7 @@
 mod accounts;
 mod base;
 mod credentials;
+mod federation;
 mod resources;
 
 use database::{Migration, MigrationSet};
@@ -16,5 +17,8 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
         Migration { number: 3, name: "accounts", sql: accounts::ACCOUNTS },
         Migration { number: 4, name: "resources", sql: resources::RESOURCES },
         Migration { number: 5, name: "credentials", sql: credentials::CREDENTIALS },
+        Migration { number: 6, name: "federation", sql: federation::FEDERATION },
+        Migration { number: 7, name: "directory", sql: federation::DIRECTORY },
+        Migration { number: 8, name: "sealed", sql: federation::SEALED },
     ],
 };

@@ -71,7 +71,7 @@ async fn create_consumer(
     let viewer = ctx.clone();
     let show = move |consumer: &Consumer| {
         let mut view = consumer.view(&viewer);
-        view["secret"] = json!(consumer.secret.as_str());
+        view["secret"] = json!(consumer.made.as_ref().map(|secret| secret.as_str()));
         Created::new(json!({"consumer": view}))
     };
     ctx.creating(show, async |ctx| identity.create_consumer(&ctx, description).await).await
@@ -146,7 +146,8 @@ async fn access_token(
 ) -> ApiResult<Response> {
     let signed = signed(&ctx, "/v3/OS-OAUTH1/access_token", &headers, query)?;
     let token = identity.access_token(&ctx, signed).await?;
-    Ok(form(&token.id, &token.secret, token.expires_at))
+    let secret = token.made.as_ref().map_or("", |secret| secret.as_str());
+    Ok(form(&token.id, secret, token.expires_at))
 }
 
 #[derive(Deserialize)]

@@ -2,11 +2,12 @@
 
 use std::fmt;
 
-use cloud_types::{ProjectId, RoleId, Timestamp, UserId};
+use cloud_types::{Fault, ProjectId, RoleId, Timestamp, UserId};
 use serde_json::{Value, json};
 use service_kit::Ctx;
 use zeroize::Zeroizing;
 
+use crate::vault::{Stored, Vault};
 use crate::wire;
 
 /// A program that may ask people to let it act for them.
@@ -14,10 +15,27 @@ use crate::wire;
 pub(crate) struct Consumer {
     pub id: String,
     pub description: Option<String>,
-    pub secret: Zeroizing<String>,
+    pub secret: Stored,
+    /// The secret of one that was just made: it is shown once.
+    pub made: Option<Zeroizing<String>>,
 }
 
+/// Under what a consumer's secret is sealed, before its id.
+pub(crate) const CONSUMER: &str = "oauth1 consumer ";
+/// The same of a request token.
+pub(crate) const REQUEST: &str = "oauth1 request token ";
+/// The same of an access token.
+pub(crate) const ACCESS: &str = "oauth1 access token ";
+
 impl Consumer {
+    /// The secret.
+    ///
+    /// # Errors
+    /// 500 when it does not open.
+    pub fn opened(&self, vault: &Vault) -> Result<Zeroizing<String>, Fault> {
+        vault.read(&format!("{CONSUMER}{}", self.id), &self.secret)
+    }
+
     /// What the API shows: the secret only once, when it is made.
     pub fn view(&self, ctx: &Ctx) -> Value {
         json!({
@@ -59,7 +77,9 @@ pub(crate) struct Authorised {
 #[derive(Clone)]
 pub(crate) struct AccessToken {
     pub id: String,
-    pub secret: Zeroizing<String>,
+    pub secret: Stored,
+    /// The secret of one that was just made: it is shown once.
+    pub made: Option<Zeroizing<String>>,
     pub consumer_id: String,
     pub project_id: ProjectId,
     pub user_id: UserId,
@@ -68,6 +88,14 @@ pub(crate) struct AccessToken {
 }
 
 impl AccessToken {
+    /// The secret.
+    ///
+    /// # Errors
+    /// 500 when it does not open.
+    pub fn opened(&self, vault: &Vault) -> Result<Zeroizing<String>, Fault> {
+        vault.read(&format!("{ACCESS}{}", self.id), &self.secret)
+    }
+
     /// What the API shows.
     pub fn view(&self, ctx: &Ctx) -> Value {
         let own = format!(

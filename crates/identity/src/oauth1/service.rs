@@ -10,7 +10,7 @@ use service_kit::{Ctx, Filters, Target};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::model::{AccessToken, Authorised, Consumer, RequestToken};
+use super::model::{ACCESS, AccessToken, Authorised, CONSUMER, Consumer, RequestToken};
 use super::signature::Parameters;
 use super::store;
 use crate::catalog::service::{Entry, Removed, Rules};
@@ -18,6 +18,7 @@ use crate::role::model::Role;
 use crate::token::service::{GONE, Proven, revoke};
 use crate::token::store::{Granted, roles_in_scope};
 use crate::token::{Methods, OauthBasis, RevocationKind, Stamp};
+use crate::vault::{Stored, Vault};
 use crate::{Identity, project, role, wire};
 
 /// How long a person has to answer, as upstream.
@@ -110,14 +111,15 @@ pub(crate) struct Signed {
 }
 
 impl Signed {
-    fn is_signed(&self, consumer: &Consumer, token_secret: &str) -> bool {
-        self.parameters.are_signed(
-            "POST",
-            &self.url,
-            &self.query.0,
-            consumer.secret.as_str(),
-            token_secret,
-        )
+    fn is_signed(
+        &self,
+        vault: &Vault,
+        consumer: &Consumer,
+        token_secret: &str,
+    ) -> Result<bool, Fault> {
+        let secret = consumer.opened(vault)?;
+        let (parameters, url, query) = (&self.parameters, &self.url, &self.query.0);
+        Ok(parameters.are_signed("POST", url, query, &secret, token_secret))
     }
 }
 
@@ -146,12 +148,15 @@ impl Identity {
     ) -> Result<RequestToken, Fault> {
         let consumer = signed.parameters.required("oauth_consumer_key")?.to_owned();
         let project: ProjectId = wire::id("project", &project)?;
+        let vault = self.tokens.vault();
         self.change(ctx, move |tx| {
             let (signed, consumer, project) = (signed.clone(), consumer.clone(), project.clone());
+            let vault = vault.clone();
             Box::pin(async move {
-                let found = store::consumer(tx, &consumer).await?;
-                let found = found.filter(|found| signed.is_signed(found, ""));
-                let consumer = found.ok_or_else(not_signed)?;
+                let consumer = store::consumer(tx, &consumer).await?.ok_or_else(not_signed)?;
+                if !signed.is_signed(&vault, &consumer, "")? {
+                    return Err(not_signed());
+                }
                 if project::store::get(tx, &project).await?.is_none() {
                     return Err(wire::not_found("project", &project));
                 }
@@ -163,7 +168,7 @@ impl Identity {
                     expires_at: tx.now().after(REQUEST_LIFETIME),
                     authorised: None,
                 };
-                store::add_request(tx, &token).await?;
+                store::add_request(tx, &vault, &token).await?;
                 Ok((token, Vec::new()))
             })
         })
@@ -185,13 +190,13 @@ impl Identity {
             ));
         }
         let (id, user) = (id.to_owned(), token.user_id.clone());
-        let directory = self.tokens.roles();
+        let (directory, vault) = (self.tokens.roles(), self.tokens.vault());
         self.change(ctx, move |tx| {
             let (id, user, wanted) = (id.clone(), user.clone(), wanted.clone());
-            let directory = directory.clone();
+            let (directory, vault) = (directory.clone(), vault.clone());
             Box::pin(async move {
                 tx.lock(&[ObjectLock::new("request_token", &id)]).await?;
-                let request = store::request(tx, &id).await?;
+                let request = store::request(tx, &vault, &id).await?;
                 let request = request.ok_or_else(|| wire::not_found("request token", &id))?;
                 if request.expires_at < tx.now() {
                     return Err(over());
@@ -235,20 +240,24 @@ impl Identity {
         let consumer = signed.parameters.required("oauth_consumer_key")?.to_owned();
         let request = signed.parameters.required("oauth_token")?.to_owned();
         let verifier = Zeroizing::new(signed.parameters.required("oauth_verifier")?.to_owned());
+        let vault = self.tokens.vault();
         self.change(ctx, move |tx| {
-            let (signed, consumer) = (signed.clone(), consumer.clone());
+            let (signed, consumer, vault) = (signed.clone(), consumer.clone(), vault.clone());
             let (request, verifier) = (request.clone(), verifier.clone());
             Box::pin(async move {
                 tx.lock(&[ObjectLock::new("request_token", &request)]).await?;
-                let found = store::request(tx, &request).await?;
+                let found = store::request(tx, &vault, &request).await?;
                 let found = found.ok_or_else(|| wire::not_found("request token", &request))?;
                 if found.expires_at < tx.now() {
                     return Err(over());
                 }
-                let consumer = store::consumer(tx, &consumer).await?.filter(|consumer| {
-                    consumer.id == found.consumer_id && signed.is_signed(consumer, &found.secret)
-                });
-                let consumer = consumer.ok_or_else(not_signed)?;
+                let consumer = store::consumer(tx, &consumer)
+                    .await?
+                    .filter(|consumer| consumer.id == found.consumer_id)
+                    .ok_or_else(not_signed)?;
+                if !signed.is_signed(&vault, &consumer, &found.secret)? {
+                    return Err(not_signed());
+                }
                 let authorised = found.authorised.ok_or_else(|| {
                     Fault::unauthorized("Request Token does not have an authorizing user id.")
                 })?;
@@ -260,9 +269,12 @@ impl Identity {
                 if !store::use_request(tx, &request).await? {
                     return Err(wire::not_found("request token", &request));
                 }
+                let (id, secret) = (random_hex(), Zeroizing::new(random_hex()));
+                let sealed = vault.seal(tx, &format!("{ACCESS}{id}"), &secret)?;
                 let token = AccessToken {
-                    id: random_hex(),
-                    secret: Zeroizing::new(random_hex()),
+                    id,
+                    secret: Stored::Sealed(sealed.bytes),
+                    made: Some(secret),
                     consumer_id: consumer.id,
                     project_id: found.project_id,
                     user_id: authorised.user_id,
@@ -291,14 +303,13 @@ impl Identity {
                 })
             })
             .await?;
-        let now = self.kit.clock.now();
+        let (now, vault) = (self.kit.clock.now(), self.tokens.vault());
         let (consumer, token) = found
-            .filter(|(consumer, token)| {
-                token.consumer_id == consumer.id
-                    && signed.is_signed(consumer, &token.secret)
-                    && now < token.expires_at
-            })
+            .filter(|(consumer, token)| token.consumer_id == consumer.id && now < token.expires_at)
             .ok_or_else(not_signed)?;
+        if !signed.is_signed(&vault, &consumer, &token.opened(&vault)?)? {
+            return Err(not_signed());
+        }
         let mut proven = Proven::by(token.user_id, Methods::OAUTH1);
         proven.ends_by = Some(token.expires_at);
         proven.basis.oauth = Some(OauthBasis {
@@ -391,8 +402,11 @@ impl Identity {
         ctx: &Ctx,
         description: Option<String>,
     ) -> Result<Consumer, Fault> {
+        let (id, secret) = (random_hex(), Zeroizing::new(random_hex()));
+        let (now, name) = (self.kit.clock.now(), format!("{CONSUMER}{id}"));
+        let sealed = self.tokens.vault().seal_at(now, &name, secret.as_bytes())?;
         let consumer =
-            Consumer { id: random_hex(), description, secret: Zeroizing::new(random_hex()) };
+            Consumer { id, description, secret: Stored::Sealed(sealed.bytes), made: Some(secret) };
         self.add_entry(ctx, consumer).await
     }
 }

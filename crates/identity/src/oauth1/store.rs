@@ -1,16 +1,36 @@
 //! The SQL of `identity_consumers`, `identity_request_tokens` and `identity_access_tokens`.
 
-use cloud_types::{RoleId, UserId};
+use cloud_types::{Fault, RoleId, UserId};
 use database::{DatabaseError, Row, Tx, params};
 use zeroize::Zeroizing;
 
-use super::model::{AccessToken, Authorised, Consumer, RequestToken};
+use super::model::{ACCESS, AccessToken, Authorised, CONSUMER, Consumer, REQUEST, RequestToken};
+use crate::vault::{Column, Plain, Stored, Vault};
+
+const fn sealed_in(table: &'static str, prefix: &'static str) -> Column {
+    let plain = Plain { column: "secret", empty: "", rows: "secret <> ''" };
+    Column { table, prefix, key: "id", sealed: "sealed", key_id: None, plain: Some(plain) }
+}
+
+/// What is sealed here.
+pub(crate) const CONSUMERS: Column = sealed_in("identity_consumers", CONSUMER);
+pub(crate) const REQUESTS: Column = sealed_in("identity_request_tokens", REQUEST);
+pub(crate) const ACCESSES: Column = sealed_in("identity_access_tokens", ACCESS);
+
+/// The columns of a secret: sealed, and as an earlier release kept it.
+fn columns(secret: &Stored) -> (Option<&[u8]>, &str) {
+    match secret {
+        Stored::Sealed(bytes) => (Some(bytes), ""),
+        Stored::Plain(text) => (None, text),
+    }
+}
 
 fn consumer_of(row: &Row) -> Result<Consumer, DatabaseError> {
     Ok(Consumer {
         id: row.text("id")?,
         description: row.opt_text("description")?,
-        secret: Zeroizing::new(row.text("secret")?),
+        secret: Stored::of(row, "secret")?,
+        made: None,
     })
 }
 
@@ -26,10 +46,11 @@ pub(crate) async fn consumer(tx: &mut Tx, id: &str) -> Result<Option<Consumer>, 
 
 /// Adds the consumer or changes its description; its secret stays.
 pub(crate) async fn put_consumer(tx: &mut Tx, consumer: &Consumer) -> Result<(), DatabaseError> {
+    let (sealed, plain) = columns(&consumer.secret);
     tx.execute(
-        "INSERT INTO identity_consumers (id, description, secret) VALUES ($1, $2, $3)
+        "INSERT INTO identity_consumers (id, description, sealed, secret) VALUES ($1, $2, $3, $4)
          ON CONFLICT (id) DO UPDATE SET description = excluded.description",
-        &params![consumer.id, consumer.description, consumer.secret.as_str()],
+        &params![consumer.id, consumer.description, sealed, plain],
     )
     .await?;
     Ok(())
@@ -42,7 +63,8 @@ pub(crate) async fn delete_consumer(tx: &mut Tx, id: &str) -> Result<(), Databas
     Ok(())
 }
 
-fn request_of(row: &Row) -> Result<RequestToken, DatabaseError> {
+fn request_of(vault: &Vault, row: &Row) -> Result<RequestToken, Fault> {
+    let id = row.text("id")?;
     let authorised = match row.opt_text("user_id")? {
         None => None,
         Some(user) => user.parse::<UserId>().ok().map(|user_id| -> Result<_, DatabaseError> {
@@ -54,8 +76,8 @@ fn request_of(row: &Row) -> Result<RequestToken, DatabaseError> {
         }),
     };
     Ok(RequestToken {
-        id: row.text("id")?,
-        secret: Zeroizing::new(row.text("secret")?),
+        secret: vault.read(&format!("{REQUEST}{id}"), &Stored::of(row, "secret")?)?,
+        id,
         consumer_id: row.text("consumer_id")?,
         project_id: row.parse("project_id")?,
         expires_at: row.timestamp("expires_at")?,
@@ -63,27 +85,30 @@ fn request_of(row: &Row) -> Result<RequestToken, DatabaseError> {
     })
 }
 
-pub(crate) async fn add_request(tx: &mut Tx, token: &RequestToken) -> Result<(), DatabaseError> {
+pub(crate) async fn add_request(
+    tx: &mut Tx,
+    vault: &Vault,
+    token: &RequestToken,
+) -> Result<(), Fault> {
+    let sealed = vault.seal(tx, &format!("{REQUEST}{}", token.id), &token.secret)?;
     tx.execute(
         "INSERT INTO identity_request_tokens
-             (id, secret, consumer_id, project_id, expires_at, verifier, roles)
-         VALUES ($1, $2, $3, $4, $5, '', '[]')",
-        &params![
-            token.id,
-            token.secret.as_str(),
-            token.consumer_id,
-            token.project_id,
-            token.expires_at
-        ],
+             (id, sealed, consumer_id, project_id, expires_at, secret, verifier, roles)
+         VALUES ($1, $2, $3, $4, $5, '', '', '[]')",
+        &params![token.id, sealed.bytes, token.consumer_id, token.project_id, token.expires_at],
     )
     .await?;
     Ok(())
 }
 
-pub(crate) async fn request(tx: &mut Tx, id: &str) -> Result<Option<RequestToken>, DatabaseError> {
+pub(crate) async fn request(
+    tx: &mut Tx,
+    vault: &Vault,
+    id: &str,
+) -> Result<Option<RequestToken>, Fault> {
     let row =
         tx.query_opt("SELECT * FROM identity_request_tokens WHERE id = $1", &params![id]).await?;
-    row.as_ref().map(request_of).transpose()
+    row.as_ref().map(|row| request_of(vault, row)).transpose()
 }
 
 pub(crate) async fn authorise(
@@ -117,7 +142,8 @@ fn access_of(row: &Row) -> Result<AccessToken, DatabaseError> {
     let roles: Vec<RoleId> = row.json("roles")?;
     Ok(AccessToken {
         id: row.text("id")?,
-        secret: Zeroizing::new(row.text("secret")?),
+        secret: Stored::of(row, "secret")?,
+        made: None,
         consumer_id: row.text("consumer_id")?,
         project_id: row.parse("project_id")?,
         user_id: row.parse("user_id")?,
@@ -127,13 +153,15 @@ fn access_of(row: &Row) -> Result<AccessToken, DatabaseError> {
 }
 
 pub(crate) async fn add_access(tx: &mut Tx, token: &AccessToken) -> Result<(), DatabaseError> {
+    let (sealed, plain) = columns(&token.secret);
     tx.execute(
         "INSERT INTO identity_access_tokens
-             (id, secret, consumer_id, project_id, user_id, roles, expires_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+             (id, sealed, secret, consumer_id, project_id, user_id, roles, expires_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
         &params![
             token.id,
-            token.secret.as_str(),
+            sealed,
+            plain,
             token.consumer_id,
             token.project_id,
             token.user_id,

@@ -57,6 +57,25 @@ impl Project {
         }
     }
 
+    /// A project directly below its domain, enabled, without anything else.
+    pub fn blank(id: ProjectId, domain_id: DomainId, name: String, now: Timestamp) -> Project {
+        Project {
+            id,
+            domain_id,
+            parent_id: None,
+            is_domain: false,
+            name,
+            description: String::new(),
+            enabled: true,
+            tags: Vec::new(),
+            options: Map::new(),
+            extra: Map::new(),
+            serial: 0,
+            generation: 1,
+            created_at: now,
+        }
+    }
+
     /// What the API shows.
     pub fn view(&self, ctx: &Ctx) -> Value {
         let mut view = self.public();

@@ -12,7 +12,8 @@ use crate::fields::merge_extra;
 use crate::token::service::{GONE, revoke};
 use crate::token::{Revocation, RevocationKind};
 use crate::{
-    Identity, application_credential, credential, domain, limit, options, target, trust, user, wire,
+    Identity, application_credential, credential, domain, federation, limit, options, target,
+    trust, user, wire,
 };
 
 /// A new project, or what changes of one.
@@ -123,11 +124,20 @@ impl Identity {
         user: &UserId,
         only_enabled: bool,
     ) -> Result<Vec<Value>, Fault> {
+        let groups = if ctx.user()? == *user { crate::federation::groups_of(ctx) } else { vec![] };
         let user = user.clone();
         let projects = self
             .look(move |tx| {
-                let user = user.clone();
-                Box::pin(async move { Ok(store::with_roles_of(tx, &user).await?) })
+                let (user, groups) = (user.clone(), groups.clone());
+                Box::pin(async move {
+                    let mut projects = store::with_roles_of(tx, &user).await?;
+                    for id in federation::store::projects_of_groups(tx, &groups).await? {
+                        if !projects.iter().any(|known| known.id == id) {
+                            projects.extend(store::get(tx, &id).await?);
+                        }
+                    }
+                    Ok(projects)
+                })
             })
             .await?;
         Ok(projects

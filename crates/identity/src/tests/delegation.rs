@@ -660,7 +660,7 @@ async fn sealed_credentials_outlive_a_rotation_of_keys(cloud: Cloud) {
     assert_eq!(nothing, crate::Resealed::default());
     cloud.clock.advance(Duration::from_secs(121));
     let done = crate::reseal(&cloud.db, &directory).await.unwrap();
-    assert_eq!((done.credentials, done.removed), (1, vec![1]));
+    assert_eq!((done.secrets, done.removed), (1, vec![1]));
     let tokens = Tokens::open(&cloud.db, &cloud.keys).await.unwrap();
     let kit = Kit::new(
         cloud.db.clone(),

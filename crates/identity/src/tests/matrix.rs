@@ -5,7 +5,11 @@
 //!
 //! A kind of token is added to `KINDS` and `World::token`; a row to `ROWS` and `World::bring_about`.
 
+use cloud_types::UserId;
+
 use super::*;
+use crate::federation;
+use crate::federation::model::{Keep, Word};
 use crate::token::totp;
 
 on_both!(every_cause_ends_its_tokens_and_no_others);
@@ -27,14 +31,37 @@ enum Kind {
     Impersonated,
     /// The trustee in their own name.
     Trusted,
+    /// Fay's, by her provider's word.
+    Federated,
+    /// For the project, from such a one.
+    FederatedProject,
+    /// By an application credential that Fay made, while the provider's word keeps her in the group.
+    FederatedCredential,
 }
 
 use Kind::{
-    ApplicationCredential, Domain, Ec2, Impersonated, Project, Rescoped, System, Totp, Trusted,
-    Unscoped,
+    ApplicationCredential, Domain, Ec2, Federated, FederatedCredential, FederatedProject,
+    Impersonated, Project, Rescoped, System, Totp, Trusted, Unscoped,
 };
 
-const KINDS: [Kind; 10] = [
+const KINDS: [Kind; 13] = [
+    Unscoped,
+    Project,
+    Domain,
+    System,
+    Rescoped,
+    Totp,
+    ApplicationCredential,
+    Ec2,
+    Impersonated,
+    Trusted,
+    Federated,
+    FederatedProject,
+    FederatedCredential,
+];
+
+/// All that rest on Ann.
+const ANNS: &[Kind] = &[
     Unscoped,
     Project,
     Domain,
@@ -47,9 +74,25 @@ const KINDS: [Kind; 10] = [
     Trusted,
 ];
 
-/// All that rest on something in the project.
+/// All that rest on Fay.
+const FAYS: &[Kind] = &[Federated, FederatedProject, FederatedCredential];
+
+/// All that rest on something that Ann has in the project.
 const ON_PROJECT: &[Kind] =
     &[Project, Rescoped, Totp, ApplicationCredential, Ec2, Impersonated, Trusted];
+
+/// All that are for the project.
+const FOR_PROJECT: &[Kind] = &[
+    Project,
+    Rescoped,
+    Totp,
+    ApplicationCredential,
+    Ec2,
+    Impersonated,
+    Trusted,
+    FederatedProject,
+    FederatedCredential,
+];
 
 /// What happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,31 +123,39 @@ enum Cause {
     TrusteeDisabled,
     TrusteeDeleted,
     TrusteesPasswordReset,
+    ProviderDisabled,
+    ProviderDeleted,
+    /// The provider names the group no more when Fay comes again.
+    ProvidersGroupEnded,
+    /// The provider says that Fay logged out, or grants nothing any more.
+    ProvidersLoginEnded,
+    FederatedUserDisabled,
+    FederatedUserDeleted,
 }
 
 /// Which tokens end.
-const ROWS: [(Cause, &[Kind]); 26] = [
+const ROWS: [(Cause, &[Kind]); 32] = [
     (Cause::Nothing, &[]),
     (Cause::TokenRevoked, &[Project]),
-    (Cause::PasswordReset, &KINDS),
-    (Cause::PasswordChanged, &KINDS),
-    (Cause::UserDisabled, &KINDS),
-    (Cause::UserDeleted, &KINDS),
+    (Cause::PasswordReset, ANNS),
+    (Cause::PasswordChanged, ANNS),
+    (Cause::UserDisabled, ANNS),
+    (Cause::UserDeleted, ANNS),
     (Cause::UsersDomainDisabled, &KINDS),
-    (Cause::ProjectDisabled, ON_PROJECT),
-    (Cause::ProjectDeleted, ON_PROJECT),
+    (Cause::ProjectDisabled, FOR_PROJECT),
+    (Cause::ProjectDeleted, FOR_PROJECT),
     (Cause::UsersRoleRemoved, ON_PROJECT),
     // Whoever had a role by a group or from above loses all tokens, also those that did not rest on
     // it: to find out which did would take a look at each.
     (Cause::GroupsRoleRemoved, &KINDS),
-    (Cause::InheritedRoleRemoved, &KINDS),
+    (Cause::InheritedRoleRemoved, ANNS),
     (Cause::GroupsInheritedRoleRemoved, &KINDS),
     // Most only lose the role; those that name it end.
     (Cause::ImplicationEnded, &[ApplicationCredential]),
     (Cause::DomainRoleRemoved, &[Domain]),
     (Cause::SystemRoleRemoved, &[System]),
-    (Cause::RoleDeleted, &KINDS),
-    (Cause::MembershipEnded, &KINDS),
+    (Cause::RoleDeleted, ANNS),
+    (Cause::MembershipEnded, ANNS),
     (Cause::GroupDeleted, &KINDS),
     (Cause::ApplicationCredentialDeleted, &[ApplicationCredential]),
     (Cause::TrustDeleted, &[Impersonated]),
@@ -113,9 +164,16 @@ const ROWS: [(Cause, &[Kind]); 26] = [
     (Cause::TrusteeDisabled, &[Impersonated, Trusted]),
     (Cause::TrusteeDeleted, &[Impersonated, Trusted]),
     (Cause::TrusteesPasswordReset, &[Impersonated, Trusted]),
+    (Cause::ProviderDisabled, FAYS),
+    (Cause::ProviderDeleted, FAYS),
+    (Cause::ProvidersGroupEnded, FAYS),
+    (Cause::ProvidersLoginEnded, &[Federated, FederatedProject]),
+    (Cause::FederatedUserDisabled, FAYS),
+    (Cause::FederatedUserDeleted, FAYS),
 ];
 
-/// Ann, in a domain of her own, with roles by every way there is; and Bob, whom she trusts.
+/// Ann, in a domain of her own, with roles by every way there is; Bob, whom she trusts; and Fay, of
+/// whom an identity provider of the domain says that she is in Ann's group.
 struct World<'c> {
     cloud: &'c Cloud,
     admin: String,
@@ -130,6 +188,9 @@ struct World<'c> {
     credential: (String, String),
     key: (String, String),
     trusts: [String; 2],
+    provider: String,
+    fay: String,
+    fays_credential: (String, String),
 }
 
 const SEED: &str = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
@@ -193,9 +254,71 @@ impl<'c> World<'c> {
             credential: Default::default(),
             key: Default::default(),
             trusts: Default::default(),
+            provider: name.to_owned(),
+            fay: String::new(),
+            fays_credential: Default::default(),
         };
         world.delegate().await;
+        world.federate().await;
         world
+    }
+
+    /// Sets the provider up. What its word gives is kept for ten minutes.
+    async fn federate(&mut self) {
+        let World { cloud, admin, domain, provider, .. } = &*self;
+        let put = async |path: String, body: Value| {
+            let path = format!("/v3/OS-FEDERATION/{path}");
+            cloud.call(admin, "PUT", &path, body).await.expect(201);
+        };
+        let rules = json!([{
+            "local": [{"user": {"name": "{0}"}}, {"groups": "{1}", "domain": {"id": domain}}],
+            "remote": [{"type": "OIDC-sub"}, {"type": "OIDC-groups"}]}]);
+        put(format!("mappings/{provider}"), json!({"mapping": {"rules": rules}})).await;
+        let body = json!({"identity_provider": {
+            "enabled": true, "domain_id": domain, "authorization_ttl": 10}});
+        put(format!("identity_providers/{provider}"), body).await;
+        let body = json!({"protocol": {"mapping_id": provider}});
+        put(format!("identity_providers/{provider}/protocols/openid"), body).await;
+        let token = self.token(FederatedProject).await;
+        let shown = cloud.about(&token, "GET", &token).await.expect(200);
+        let fay = text(&shown.body["token"]["user"]["id"]);
+        let path = format!("/v3/users/{fay}/application_credentials");
+        let body = json!({"application_credential": {"name": "robot"}});
+        let made = cloud.call(&token, "POST", &path, body).await.expect(201).body;
+        let made = &made["application_credential"];
+        self.fays_credential = (text(&made["id"]), text(&made["secret"]));
+        self.fay = fay;
+    }
+
+    /// Fay comes by her provider's word.
+    async fn come(&self, groups: &[&str]) -> Answer {
+        let several = |values: &[&str]| values.iter().map(|&value| value.to_owned()).collect();
+        let login = async {
+            let entrance = self.cloud.identity.entrance(&self.provider, "openid").await?;
+            let word = Word {
+                assertion: [
+                    ("OIDC-sub".to_owned(), several(&["fay"])),
+                    ("OIDC-groups".to_owned(), several(groups)),
+                ]
+                .into(),
+                subject: "fay".to_owned(),
+                provider_session: None,
+                keep: Keep::Nothing,
+                ends_at: None,
+            };
+            self.cloud.identity.log_in_by(&entrance, word).await
+        };
+        let mut headers = HeaderMap::new();
+        match login.await {
+            Ok(issued) => {
+                headers.insert("x-subject-token", issued.text.parse().unwrap());
+                Answer { status: StatusCode::CREATED, headers, body: issued.body }
+            }
+            Err(fault) => {
+                let status = StatusCode::from_u16(fault.status()).unwrap();
+                Answer { status, headers, body: json!(fault.message) }
+            }
+        }
     }
 
     /// What Ann makes with a token for the project.
@@ -267,8 +390,17 @@ impl<'c> World<'c> {
                 both["totp"] = json!({"user": {"id": self.ann, "passcode": code}});
                 self.auth(both, project).await
             }
-            ApplicationCredential => {
-                let (id, secret) = &self.credential;
+            Federated => self.come(&["crew"]).await,
+            FederatedProject => {
+                let first = self.come(&["crew"]).await;
+                if first.status != 201 {
+                    return first;
+                }
+                self.cloud.rescope(&first.token(), project).await
+            }
+            ApplicationCredential | FederatedCredential => {
+                let own = kind == ApplicationCredential;
+                let (id, secret) = if own { &self.credential } else { &self.fays_credential };
                 let credential = json!({"id": id, "secret": secret});
                 let identity = json!({"methods": ["application_credential"],
                                       "application_credential": credential});
@@ -376,6 +508,32 @@ impl<'c> World<'c> {
             Cause::TrusteesPasswordReset => {
                 change("user", bob, json!({"password": "new-secret"})).await;
             }
+            Cause::ProviderDisabled => {
+                let path = format!("/v3/OS-FEDERATION/identity_providers/{}", self.provider);
+                let body = json!({"identity_provider": disabled});
+                cloud.call(admin, "PATCH", &path, body).await.expect(200);
+            }
+            Cause::ProviderDeleted => {
+                delete(format!("/v3/OS-FEDERATION/identity_providers/{}", self.provider)).await;
+            }
+            Cause::ProvidersGroupEnded => {
+                self.come(&["others"]).await.expect(201);
+            }
+            Cause::ProvidersLoginEnded => {
+                let (provider, user) = (self.provider.clone(), self.fay.parse().unwrap());
+                let sessions = cloud.identity.look(move |tx| {
+                    let (provider, user) = (provider.clone(), UserId::clone(&user));
+                    Box::pin(async move {
+                        Ok(federation::store::sessions_of_user(tx, &user, &provider).await?)
+                    })
+                });
+                for session in sessions.await.unwrap() {
+                    let why = "the test says so";
+                    federation::sessions::end(&cloud.identity, &session, why).await.unwrap();
+                }
+            }
+            Cause::FederatedUserDisabled => change("user", &self.fay, disabled).await,
+            Cause::FederatedUserDeleted => delete(format!("/v3/users/{}", self.fay)).await,
         }
     }
 
@@ -425,7 +583,7 @@ async fn every_cause_ends_its_tokens_and_no_others(cloud: Cloud) {
         for kind in KINDS {
             let answer = world.try_token(kind, secret).await;
             if answer.status.is_success() {
-                got += 1;
+                got += usize::from(ANNS.contains(&kind));
                 assert!(cloud.is_good(&answer.token()).await, "{cause:?}: {kind:?} got anew");
             }
         }

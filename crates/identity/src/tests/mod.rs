@@ -1,8 +1,11 @@
 //! The API as a whole, through the same app that serves it, on a database in memory.
 
+mod attacks_on_sso;
 mod compliance;
 mod delegation;
+mod directory;
 mod factors;
+mod federation;
 mod grants;
 mod import;
 mod login;
@@ -10,7 +13,9 @@ mod matrix;
 mod objects;
 mod recovery;
 mod resources;
+mod sealed;
 mod secrets;
+mod sso;
 
 use std::time::Duration;
 

@@ -352,7 +352,7 @@ async fn a_domains_secrets_are_written_and_never_read(cloud: Cloud) {
 }
 
 /// A request of OAuth 1.0a, signed.
-fn signed(
+pub(super) fn signed(
     path: &str,
     consumer: &str,
     secret: &str,
@@ -392,7 +392,10 @@ fn signed(
 }
 
 /// The token and its secret of an answer in the form of RFC 5849.
-async fn pair(cloud: &Cloud, request: Request<Body>) -> Result<(String, String), StatusCode> {
+pub(super) async fn pair(
+    cloud: &Cloud,
+    request: Request<Body>,
+) -> Result<(String, String), StatusCode> {
     let response = cloud.app.clone().oneshot(request).await.unwrap();
     if response.status() != 201 {
         return Err(response.status());

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
+use super::attacks_on_sso::{PROTOCOL, Stage};
+use super::sso::token_of;
 use super::*;
 
 /// Everything that is logged, at the most talkative level.
@@ -140,6 +142,22 @@ fn forms(secret: &str) -> Vec<String> {
     ]
 }
 
+/// Looks for the secrets in all that was written.
+fn search(written: &[(&str, String)], secrets: &[String]) {
+    for (place, text) in written {
+        assert!(text.len() > 1000, "{place} has {} bytes: nothing was looked at", text.len());
+        for secret in secrets {
+            for form in forms(secret) {
+                let found = text.find(&form).map(|at| {
+                    let before: Vec<char> = text[..at].chars().rev().take(300).collect();
+                    before.into_iter().rev().collect::<String>()
+                });
+                assert_eq!(found, None, "{secret} stands in {place}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn nothing_that_is_written_down_holds_a_secret() {
     let log = Log::install();
@@ -242,26 +260,119 @@ async fn nothing_that_is_written_down_holds_a_secret() {
         ("the database with its journal", database_texts(&trail.cloud.db).await),
         ("an answer", trail.answers.join("\n")),
     ];
-    for (place, text) in &written {
-        assert!(text.len() > 1000, "{place} has {} bytes: nothing was looked at", text.len());
-        for secret in &trail.secrets {
-            for form in forms(secret) {
-                let found = text.find(&form).map(|at| {
-                    text[..at]
-                        .chars()
-                        .rev()
-                        .take(200)
-                        .collect::<Vec<_>>()
-                        .into_iter()
-                        .rev()
-                        .collect::<String>()
-                });
-                assert_eq!(found, None, "{secret} stands in {place}");
-            }
-        }
-    }
+    search(&written, &trail.secrets);
     // The search finds what is there.
     let (log, database) = (&written[0].1, &written[1].1);
     assert!(log.contains("/identity/v3/users"), "requests are logged");
     assert!(database.contains("$argon2id$") && database.contains("ann"));
+}
+
+/// The same for people who come from elsewhere: secrets of OpenID clients and directories, tokens of
+/// providers, what passes a browser, and passwords that a directory is asked about.
+#[tokio::test]
+async fn nothing_that_single_sign_on_writes_down_holds_a_secret() {
+    let log = Log::install();
+    let stage = Stage::on(Cloud::sqlite().await).await;
+    let (mut secrets, mut answers) = (Vec::new(), Vec::new());
+    let mut number = 0;
+    let mut secret = |secrets: &mut Vec<String>| {
+        number += 1;
+        let secret = format!("s3cr3t.{number:02}~{}", "zq".repeat(6));
+        secrets.push(secret.clone());
+        secret
+    };
+    let call = async |method: &str, path: &str, body: Value, answers: &mut Vec<String>| {
+        let answer = stage.cloud.call(&stage.admin, method, path, body).await;
+        answers.push(answer.body.to_string());
+        answer.status.as_u16()
+    };
+
+    // The client's secret, rightly and in ways that are refused.
+    let path = format!("{PROTOCOL}/openid_client");
+    let issuer = stage.played.issuer.clone();
+    let client = |more: Value| {
+        let mut client = json!({"issuer": issuer, "client_id": "cloud",
+                                "trusted_dashboards": [super::sso::DASHBOARD]});
+        client.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"openid_client": client})
+    };
+    for wrong in [
+        |secret: &str| json!({"client_secret": [secret]}),
+        |secret: &str| json!({"client_secret": {"x": secret}}),
+        |secret: &str| json!({"client_secret": secret, "scopes": 7}),
+        |secret: &str| json!({"client_secret": secret, "issuer": "http://elsewhere.example"}),
+        |secret: &str| json!({"client_secret": secret, "ca_certificate": "x"}),
+    ] {
+        let body = client(wrong(&secret(&mut secrets)));
+        assert_eq!(call("PUT", &path, body, &mut answers).await, 400);
+    }
+    let good = client(json!({"client_secret": secret(&mut secrets)}));
+    assert_eq!(call("PUT", &path, good, &mut answers).await, 200);
+    assert_eq!(call("GET", &path, Value::Null, &mut answers).await, 200);
+
+    // A browser's login with a refresh token, which is renewed; and one that comes back wrongly.
+    *stage.played.refresh.lock().unwrap() = Some(secret(&mut secrets));
+    let walk = stage.walk().await;
+    assert_eq!(walk.status, 200, "{}", walk.page);
+    secrets.extend([token_of(&walk.page), walk.state.clone(), walk.code.clone()]);
+    secrets.extend(walk.cookies);
+    *stage.played.refresh.lock().unwrap() = Some(secret(&mut secrets));
+    stage.cloud.clock.advance(Duration::from_secs(31));
+    stage.cloud.identity.recheck_accounts().await.unwrap();
+    for query in [
+        format!("state={}&code={}", walk.state, secret(&mut secrets)),
+        format!("state={}&code=x", secret(&mut secrets)),
+        format!("error={}&state={}", "access_denied", walk.state),
+    ] {
+        let path = "/v3/auth/OS-FEDERATION/identity_providers/corp/protocols/openid/callback";
+        let path = format!("{path}?{query}");
+        assert_eq!(call("GET", &path, Value::Null, &mut answers).await, 401);
+    }
+
+    // Tokens of the provider: brought by scripts, and telling of a logout.
+    let sign = |claims: &Value| stage.played.signer.sign(claims);
+    let mut tokens = vec![sign(&stage.good("ada"))];
+    for wrong in [json!({"aud": "other"}), json!({"exp": 7}), json!({"sub": null})] {
+        tokens.push(sign(&stage.with(wrong)));
+    }
+    tokens.push(secret(&mut secrets));
+    tokens.push(format!("{}.{}.{}", "e30", "e30", secret(&mut secrets)));
+    for (index, token) in tokens.iter().enumerate() {
+        let answer = stage.bear(token).await.expect(if index == 0 { 201 } else { 401 });
+        if index == 0 {
+            secrets.push(answer.token());
+        }
+        answers.push(answer.body.to_string());
+        assert_eq!(stage.logout(token).await, 400);
+    }
+    secrets.extend(tokens);
+
+    // A directory that cannot be asked: its password, and those of people.
+    let config = "/v3/domains/default/config";
+    for (wrong, status) in [
+        (json!({"ldap": {"password": secret(&mut secrets), "colour": "red"}}), 403),
+        (
+            json!({"ldap": {"url": "ldap://127.0.0.1:1", "user": "cn=reader",
+                         "password": secret(&mut secrets)}, "identity": {"driver": "ldap"}}),
+            201,
+        ),
+        (json!({"ldap": secret(&mut secrets)}), 403),
+    ] {
+        assert_eq!(call("PUT", config, json!({"config": wrong}), &mut answers).await, status);
+    }
+    let login = stage.cloud.login("somebody", &secret(&mut secrets), Value::Null).await;
+    answers.push(login.expect(503).body.to_string());
+    // Programs of OAuth.
+    let body = json!({"consumer": {"description": "x"}});
+    let made = stage.cloud.call(&stage.admin, "POST", "/v3/OS-OAUTH1/consumers", body).await;
+    secrets.push(made.expect(201).body["consumer"]["secret"].as_str().unwrap().to_owned());
+
+    let written = [
+        ("the log", log.text()),
+        ("the database with its journal", database_texts(&stage.cloud.db).await),
+        ("an answer", answers.join("\n")),
+    ];
+    search(&written, &secrets);
+    assert!(written[0].1.contains("OS-FEDERATION"), "requests are logged");
+    assert!(written[1].1.contains("cn=reader"), "what is no secret stands in the database");
 }

@@ -29,6 +29,8 @@ pub(crate) fn routes() -> Routes<Identity> {
         .route(Method::GET, "/v3/auth/projects", Access::Token, projects)
         .route(Method::GET, "/v3/auth/domains", Access::Token, domains)
         .route(Method::GET, "/v3/auth/system", Access::Token, system)
+        .route(Method::GET, "/v3/OS-FEDERATION/projects", Access::Token, projects)
+        .route(Method::GET, "/v3/OS-FEDERATION/domains", Access::Token, domains)
 }
 
 async fn issue(

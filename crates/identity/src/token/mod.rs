@@ -59,11 +59,11 @@
 //! ```
 
 pub(crate) mod api;
-mod basis;
+pub(crate) mod basis;
 mod bytes;
 pub(crate) mod described;
 mod directory;
-mod format;
+pub(crate) mod format;
 mod keys;
 pub(crate) mod model;
 mod receipt;

@@ -11,6 +11,7 @@ use crate::application_credential::model::{ApplicationCredential, OwnRule};
 use crate::domain::model::Domain;
 use crate::oauth1::service::Signed;
 use crate::project::model::Project;
+use crate::service_provider::model::ServiceProvider;
 use crate::user::model::User;
 
 /// The body of `POST /v3/auth/tokens`. It has no `Debug`: it holds passwords and tokens.
@@ -379,6 +380,8 @@ pub(crate) struct TokenView {
     pub roles: Vec<TokenRole>,
     /// `None` where the caller asked for no catalogue, or the token is unscoped.
     pub catalog: Option<Value>,
+    /// Other clouds whose identity takes this one's word; with the catalogue.
+    pub service_providers: Vec<ServiceProvider>,
     /// The application credential, if it still exists.
     pub application_credential: Option<ApplicationCredential>,
 }
@@ -413,6 +416,13 @@ impl TokenView {
                 "protocol": {"id": basis.protocol},
                 "groups": groups,
             });
+            if let Some(user) = token["user"].as_object_mut() {
+                user.remove("password_expires_at");
+            }
+        }
+        if !self.service_providers.is_empty() {
+            token["service_providers"] =
+                self.service_providers.iter().map(ServiceProvider::in_token).collect();
         }
         match &self.scope {
             ScopeView::Unscoped => return json!({"token": token}),

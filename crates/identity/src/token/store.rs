@@ -129,6 +129,7 @@ pub(crate) async fn roles_in_scope(
     user: &UserId,
     scope: &Granted<'_>,
 ) -> Result<Vec<RoleId>, DatabaseError> {
+    let now = tx.now();
     let rows = match scope {
         Granted::Project(project, domain) => {
             tx.query(
@@ -142,13 +143,14 @@ pub(crate) async fn roles_in_scope(
                  SELECT DISTINCT a.role_id FROM identity_assignments a
                  WHERE ((a.actor_kind = 'user' AND a.actor_id = $1)
                      OR (a.actor_kind = 'group' AND a.actor_id IN
-                         (SELECT group_id FROM identity_group_members WHERE user_id = $1)))
+                         (SELECT group_id FROM identity_group_members WHERE user_id = $1
+                          AND (expires_at IS NULL OR expires_at > $4))))
                    AND ((a.target_kind = 'project' AND a.target_id = $2 AND a.inherited = 0)
                      OR (a.target_kind = 'domain' AND a.target_id = $3 AND a.inherited = 1)
                      OR (a.target_kind = 'project' AND a.inherited = 1
                          AND a.target_id IN (SELECT id FROM line)))
                  ORDER BY a.role_id",
-                &params![user, project, domain],
+                &params![user, project, domain, now],
             )
             .await?
         }
@@ -164,14 +166,16 @@ async fn direct(
     kind: &'static str,
     target: &str,
 ) -> Result<Vec<Row>, DatabaseError> {
+    let now = tx.now();
     tx.query(
         "SELECT DISTINCT a.role_id FROM identity_assignments a
          WHERE ((a.actor_kind = 'user' AND a.actor_id = $1)
              OR (a.actor_kind = 'group' AND a.actor_id IN
-                 (SELECT group_id FROM identity_group_members WHERE user_id = $1)))
+                 (SELECT group_id FROM identity_group_members WHERE user_id = $1
+                  AND (expires_at IS NULL OR expires_at > $4))))
            AND a.target_kind = $2 AND a.target_id = $3 AND a.inherited = 0
          ORDER BY a.role_id",
-        &params![user, kind, target],
+        &params![user, kind, target, now],
     )
     .await
 }

@@ -20,8 +20,8 @@ use super::keys::{KeySet, KeySource};
 use super::receipt::Receipt;
 use super::revocation::{Revocation, Revocations};
 use super::store;
-use crate::credential::vault::Vault;
 use crate::key_files::KeyError;
+use crate::vault::Vault;
 
 /// Channel of changes to roles and what they imply.
 pub(crate) const ROLES_CHANNEL: &str = "identity_roles";
@@ -195,7 +195,7 @@ impl Tokens {
         }
     }
 
-    /// Seals and opens credentials.
+    /// Seals and opens what is kept secret.
     pub(crate) fn vault(&self) -> Arc<Vault> {
         self.vault.clone()
     }

@@ -60,7 +60,11 @@ async fn show(
 ) -> ApiResult<Json<Value>> {
     let id = wire::id("user", &id)?;
     let user = identity.user(&ctx, "identity:get_user", &id).await?;
-    Ok(Json(json!({"user": user.view(&ctx)})))
+    let mut view = user.view(&ctx);
+    if let Some(federated) = identity.providers_of(&user.id).await? {
+        view["federated"] = federated;
+    }
+    Ok(Json(json!({"user": view})))
 }
 
 /// The attributes of a request; a new user must have a name.

@@ -54,6 +54,26 @@ impl fmt::Debug for User {
 }
 
 impl User {
+    /// A user of no name yet, enabled, without a password.
+    pub fn blank(id: UserId, domain_id: DomainId, now: Timestamp) -> User {
+        User {
+            id,
+            domain_id,
+            name: String::new(),
+            description: None,
+            enabled: true,
+            default_project_id: None,
+            password_hash: None,
+            password_changed_at: None,
+            standing: Standing::default(),
+            options: Map::new(),
+            extra: Map::new(),
+            serial: 0,
+            generation: 1,
+            created_at: now,
+        }
+    }
+
     /// What the API shows.
     pub fn view(&self, ctx: &Ctx) -> Value {
         let mut view = self.public();

@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 
 use super::model::{Standing, User};
 use super::store;
+use crate::directory::service::KindOf;
 use crate::fields::{Patch, merge_extra};
 use crate::filter::ExpiryFilter;
 use crate::token::service::{GONE, revoke};
@@ -92,6 +93,9 @@ impl Identity {
         let enabled = filters.flag("enabled")?;
         let expiry = ExpiryFilter::read(&filters)?;
         let page = wire::page_request(&filters)?;
+        for domain in &domains {
+            self.refresh_users(domain, &filters).await?;
+        }
         let users = self
             .look(move |tx| {
                 let (domains, filters, page) = (domains.clone(), filters.clone(), page.clone());
@@ -107,6 +111,7 @@ impl Identity {
     /// A user whom the caller may do `rule` to. Who may not is told the same as when there is none
     /// only where upstream does; for users it says 403.
     pub(crate) async fn user(&self, ctx: &Ctx, rule: &str, id: &UserId) -> Result<User, Fault> {
+        self.refresh_user(id).await?;
         let wanted = id.clone();
         let found = self
             .look(move |tx| {
@@ -137,6 +142,7 @@ impl Identity {
         // As upstream: who runs one domain names it.
         let wanted = change.domain_id.as_ref().map_or_else(Target::none, target::new_user);
         ctx.authorise("identity:create_user", &wanted)?;
+        self.refuse_in_directory(&domain).await?;
         let hash = self.hash_of(password).await?;
         let rules = self.rules.clone();
         self.change(ctx, move |tx| {
@@ -196,6 +202,7 @@ impl Identity {
         password: NewPassword,
     ) -> Result<User, Fault> {
         let before = self.user(ctx, "identity:update_user", id).await?;
+        self.refuse_mirrored(KindOf::USER, id.as_str()).await?;
         if change.domain_id.as_ref().is_some_and(|domain| *domain != before.domain_id) {
             return Err(Fault::bad_request("Cannot change Domain ID"));
         }
@@ -248,6 +255,7 @@ impl Identity {
 
     pub(crate) async fn delete_user(&self, ctx: &Ctx, id: &UserId) -> Result<(), Fault> {
         self.user(ctx, "identity:delete_user", id).await?;
+        self.refuse_mirrored(KindOf::USER, id.as_str()).await?;
         let id = id.clone();
         self.change(ctx, move |tx| {
             let id = id.clone();

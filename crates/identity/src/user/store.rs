@@ -171,6 +171,8 @@ pub(crate) async fn delete(tx: &mut Tx, id: &UserId) -> Result<(), DatabaseError
     tx.execute("DELETE FROM identity_users WHERE id = $1", &params![id]).await?;
     compliance::store::forget(tx, id).await?;
     tx.execute("DELETE FROM identity_group_members WHERE user_id = $1", &params![id]).await?;
+    crate::federation::store::forget_user(tx, id).await?;
+    tx.execute("DELETE FROM identity_directory_sessions WHERE user_id = $1", &params![id]).await?;
     tx.execute(
         "DELETE FROM identity_assignments WHERE actor_kind = 'user' AND actor_id = $1",
         &params![id],

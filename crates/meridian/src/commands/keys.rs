@@ -19,7 +19,7 @@ pub enum Keys {
         #[arg(long, default_value_t = 300)]
         wait: u64,
     },
-    /// Add a key that seals credentials after a while. Then run `reseal`.
+    /// Add a key that seals secrets after a while. Then run `reseal`.
     RotateCredentials {
         #[command(flatten)]
         state: State,
@@ -27,7 +27,7 @@ pub enum Keys {
         #[arg(long, default_value_t = 300)]
         wait: u64,
     },
-    /// Seal all credentials with the key in use, and remove older ones.
+    /// Seal all secrets with the key in use, and remove older ones.
     Reseal {
         #[command(flatten)]
         state: State,

@@ -4,6 +4,7 @@ pub mod audit;
 pub mod control_plane;
 pub mod database;
 pub mod host;
+pub mod identity;
 pub mod import;
 pub mod init;
 pub mod keys;

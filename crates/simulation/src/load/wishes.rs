@@ -66,7 +66,22 @@ pub const NOT_USED: &[(&str, &str, &str)] = &[
     ("POST", "/identity/v3/s3tokens", "signed by a program with a key of its own"),
     ("POST", "/identity/v3/OS-OAUTH1/request_token", "signed by a program with a key of its own"),
     ("POST", "/identity/v3/OS-OAUTH1/access_token", "signed by a program with a key of its own"),
+    ("PUT", OPENID_CLIENT, "with one, the cloud would speak with a provider, and there is none"),
+    ("POST", OPENID_LOGIN, "brings what a provider signed, and there is none"),
+    ("POST", OPENID_LOGOUT, "brings what a provider signed, and there is none"),
+    ("POST", OPENID_WEB, "sends a browser to a provider, and there is none"),
+    ("POST", OPENID_WEB_BY_PROTOCOL, "sends a browser to a provider, and there is none"),
 ];
+
+const OPENID_CLIENT: &str = "/identity/v3/OS-FEDERATION/identity_providers/{idp_id}/protocols/\
+                             {protocol_id}/openid_client";
+const OPENID_LOGIN: &str =
+    "/identity/v3/OS-FEDERATION/identity_providers/{idp_id}/protocols/{protocol_id}/auth";
+const OPENID_LOGOUT: &str = "/identity/v3/auth/OS-FEDERATION/identity_providers/{idp_id}/\
+                             protocols/{protocol_id}/backchannel_logout";
+const OPENID_WEB: &str =
+    "/identity/v3/auth/OS-FEDERATION/identity_providers/{idp_id}/protocols/{protocol_id}/websso";
+const OPENID_WEB_BY_PROTOCOL: &str = "/identity/v3/auth/OS-FEDERATION/websso/{protocol_id}";
 
 /// Whether the load uses a route; if not, and it is not left out on purpose, the test fails.
 pub fn is_used(route: &RouteInfo) -> bool {
@@ -165,6 +180,11 @@ fn action(m: &Made<'_>) -> Value {
     }
 }
 
+fn mapping(m: &Made<'_>) -> Value {
+    json!({"mapping": {"rules": [{"local": [{"user": {"name": m.name()}}],
+                                  "remote": [{"type": "OIDC-sub"}]}]}})
+}
+
 fn quota(m: &Made<'_>) -> Value {
     let _ = m;
     json!({"quota_set": {"instances": 1000, "cores": 4000, "ram": 4_000_000}})
@@ -209,7 +229,8 @@ bodies! {
     PATCH "/identity/v3/projects/{project_id}/cascade" => |m| json!({"project": {"enabled": m.dice.chance(700)}});
     PUT "/identity/v3/projects/{project_id}/tags" => |_| json!({"tags": ["a", "b"]});
     PUT "/identity/v3/projects/{project_id}/tags/{value}" => |_| Value::Null;
-    PUT "/identity/v3/domains/{domain_id}/config" => |_| json!({"config": {"identity": {"driver": "ldap"}, "ldap": {"url": "ldap://directory.test"}}});
+    // With the driver ldap, the domain's people would be looked for in a directory, and there is none.
+    PUT "/identity/v3/domains/{domain_id}/config" => |_| json!({"config": {"identity": {"driver": "sql"}, "ldap": {"url": "ldap://directory.test"}}});
     PATCH "/identity/v3/domains/{domain_id}/config" => |_| json!({"config": {"ldap": {"url": "ldap://other.test"}}});
     PATCH "/identity/v3/domains/{domain_id}/config/{group}" => |_| json!({"config": {"ldap": {"url": "ldap://other.test"}}});
     PATCH "/identity/v3/domains/{domain_id}/config/{group}/{option}" => |_| json!({"config": {"url": "ldap://other.test"}});
@@ -220,6 +241,15 @@ bodies! {
         "access_rules": [{"service": "compute", "method": "GET", "path": "/v2.1/servers"}]}});
     POST "/identity/v3/OS-TRUST/trusts" => |m| json!({"trust": {"trustor_user_id": m.any("administrator"),
         "trustee_user_id": m.any("users"), "impersonation": false}});
+    PUT "/identity/v3/OS-FEDERATION/mappings/{mapping_id}" => mapping;
+    PATCH "/identity/v3/OS-FEDERATION/mappings/{mapping_id}" => mapping;
+    PUT "/identity/v3/OS-FEDERATION/identity_providers/{idp_id}" => |m| json!({"identity_provider": {"description": m.name(), "domain_id": "default"}});
+    PATCH "/identity/v3/OS-FEDERATION/identity_providers/{idp_id}" => |m| json!({"identity_provider": {"description": m.name(), "enabled": m.dice.chance(500)}});
+    PUT "/identity/v3/OS-FEDERATION/identity_providers/{idp_id}/protocols/{protocol_id}" => |_| json!({"protocol": {"mapping_id": nobody()}});
+    PATCH "/identity/v3/OS-FEDERATION/identity_providers/{idp_id}/protocols/{protocol_id}" => |_| json!({"protocol": {"mapping_id": nobody()}});
+    PUT "/identity/v3/OS-FEDERATION/service_providers/{service_provider_id}" => |m| json!({"service_provider": {
+        "auth_url": "https://beta.test/v3/auth", "sp_url": "https://beta.test/saml", "description": m.name()}});
+    PATCH "/identity/v3/OS-FEDERATION/service_providers/{service_provider_id}" => |m| json!({"service_provider": {"description": m.name(), "enabled": m.dice.chance(500)}});
     POST "/identity/v3/OS-OAUTH1/consumers" => |m| json!({"consumer": {"description": m.name()}});
     PATCH "/identity/v3/OS-OAUTH1/consumers/{consumer_id}" => |m| json!({"consumer": {"description": m.name()}});
     PUT "/identity/v3/OS-OAUTH1/authorize/{request_token_id}" => |m| json!({"roles": [{"id": m.any("roles")}]});

@@ -52,7 +52,7 @@ pub(super) async fn by_trust(tx: &mut Tx, mut drawn: Drawn, id: &str) -> Result<
     drawn.scoped = match &trust.project_id {
         None => (Scope::Unscoped, ScopeView::Unscoped, Vec::new()),
         Some(project) => {
-            let (scope, view, _) = project_scope(tx, &drawn.user, project).await?;
+            let (scope, view, _) = project_scope(tx, &drawn.user, &[], project).await?;
             // The roles were the first one's, and are lent only while they still are.
             let held = trust::service::held_by(tx, &first.trustor, Some(project)).await?;
             let directory = store::role_directory(tx).await?;
@@ -95,7 +95,7 @@ pub(super) async fn by_credential(
     {
         return Err(refused());
     }
-    let (scope, view, _) = project_scope(tx, &drawn.user, &credential.project_id).await?;
+    let (scope, view, _) = project_scope(tx, &drawn.user, &[], &credential.project_id).await?;
     let roles = match &scope {
         Scope::Project(project, domain) => {
             let granted = Granted::Project(&project.id, &domain.id);
@@ -144,7 +144,7 @@ pub(super) async fn by_access_token(
     if !fits {
         return Err(refused());
     }
-    let (scope, view, _) = project_scope(tx, &drawn.user, &token.project_id).await?;
+    let (scope, view, _) = project_scope(tx, &drawn.user, &[], &token.project_id).await?;
     let roles = match &scope {
         Scope::Project(project, domain) => {
             let granted = Granted::Project(&project.id, &domain.id);

@@ -28,7 +28,7 @@ use crate::{Identity, application_credential};
 
 pub(crate) use self::prove::Proven;
 pub(crate) use self::roles::{RoleName, effective_roles, find_roles};
-pub(crate) use self::scope::find_user;
+pub(crate) use self::scope::{find_domain, find_user};
 
 /// Revocations are kept at least this long: longer than any token that an earlier configuration
 /// may have issued, and the time for which services may still ask about it.
@@ -198,6 +198,7 @@ impl Identity {
             chain_id: proven.from.as_ref().map(|from| from.chain()),
             basis: parts.basis,
         };
+        self.note_token_of(&claims.user.id, claims.expires_at).await?;
         Ok(Issued { text: self.tokens.sign(&claims)?, body: view.body(&claims) })
     }
 
@@ -256,6 +257,7 @@ impl Identity {
                         scope,
                         roles: Vec::new(),
                         catalog: None,
+                        service_providers: Vec::new(),
                         application_credential,
                     };
                     add_catalog(tx, &mut view, with_catalog).await?;

@@ -59,6 +59,14 @@ impl Proven {
         });
     }
 
+    /// The groups that an identity provider put them into for this login.
+    pub fn groups(&self) -> Vec<String> {
+        let federation = self.basis.federation.as_ref();
+        federation
+            .map(|basis| basis.groups.iter().map(|group| group.id.clone()).collect())
+            .unwrap_or_default()
+    }
+
     /// The same person, proven in two ways.
     pub(super) fn and(mut self, other: Proven) -> Result<Proven, Fault> {
         if self.user != other.user {
@@ -118,6 +126,9 @@ impl Identity {
         secret: Zeroizing<String>,
         source: Option<IpAddr>,
     ) -> Result<Proven, Fault> {
+        if let Some(proven) = self.prove_in_directory(&who, &secret, source).await? {
+            return Ok(proven);
+        }
         let Authenticated { user, hash, expired } = self.authenticate(who, secret, source).await?;
         if expired {
             return Err(compliance::model::expired(&user.id));

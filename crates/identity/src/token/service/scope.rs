@@ -14,7 +14,7 @@ use crate::token::model::{DomainReference, Reference, ScopeView, TokenView, Want
 use crate::token::revocation::Revocations;
 use crate::token::store::{self, Granted};
 use crate::user::model::User;
-use crate::{catalog, credential, domain, project, user};
+use crate::{catalog, credential, domain, federation, project, service_provider, user};
 
 /// What a token is made of besides the proof.
 pub(super) struct Parts {
@@ -50,7 +50,7 @@ pub(super) async fn assemble(
     } else if proven.basis.oauth.is_some() {
         delegated::by_access_token(tx, own, wanted).await?
     } else {
-        by_own_roles(tx, own, wanted).await?
+        by_own_roles(tx, own, &proven.groups(), wanted).await?
     };
     let (scope, view, roles) = drawn.scoped;
     if scope != Scope::Unscoped && roles.is_empty() {
@@ -63,6 +63,7 @@ pub(super) async fn assemble(
         scope: view,
         roles: Vec::new(),
         catalog: None,
+        service_providers: Vec::new(),
         application_credential: drawn.application_credential,
     };
     add_catalog(tx, &mut view, with_catalog).await?;
@@ -97,18 +98,23 @@ impl Drawn {
     }
 }
 
-async fn by_own_roles(tx: &mut Tx, mut drawn: Drawn, wanted: &WantedScope) -> Result<Drawn, Fault> {
+async fn by_own_roles(
+    tx: &mut Tx,
+    mut drawn: Drawn,
+    groups: &[String],
+    wanted: &WantedScope,
+) -> Result<Drawn, Fault> {
     let user = &drawn.user;
     drawn.scoped = match wanted {
         WantedScope::Unscoped | WantedScope::Trust(_) => drawn.scoped,
-        WantedScope::Default => default_scope(tx, user).await?,
+        WantedScope::Default => default_scope(tx, user, groups).await?,
         WantedScope::Project(who) => {
             let id = find_project(tx, who).await?.ok_or_else(refused)?;
-            project_scope(tx, user, &id).await?
+            project_scope(tx, user, groups, &id).await?
         }
-        WantedScope::Domain(who) => domain_scope(tx, user, who).await?,
+        WantedScope::Domain(who) => domain_scope(tx, user, groups, who).await?,
         WantedScope::System => {
-            let roles = store::roles_in_scope(tx, &user.id, &Granted::System).await?;
+            let roles = roles_of(tx, user, groups, &Granted::System).await?;
             (Scope::System, ScopeView::System, roles)
         }
     };
@@ -192,9 +198,24 @@ async fn still_good(tx: &mut Tx, from: &Claims) -> Result<(), Fault> {
 
 pub(super) type Scoped = (Scope, ScopeView, Vec<RoleId>);
 
+/// The roles of somebody, with those of the groups that their identity provider put them into.
+async fn roles_of(
+    tx: &mut Tx,
+    user: &User,
+    groups: &[String],
+    granted: &Granted<'_>,
+) -> Result<Vec<RoleId>, DatabaseError> {
+    let mut roles = store::roles_in_scope(tx, &user.id, granted).await?;
+    roles.extend(federation::store::roles_of_groups(tx, groups, granted).await?);
+    roles.sort();
+    roles.dedup();
+    Ok(roles)
+}
+
 pub(super) async fn project_scope(
     tx: &mut Tx,
     user: &User,
+    groups: &[String],
     id: &ProjectId,
 ) -> Result<Scoped, Fault> {
     let found = project::store::get(tx, id).await?;
@@ -202,7 +223,7 @@ pub(super) async fn project_scope(
     let found = domain::store::get(tx, &project.domain_id).await?;
     let domain = found.filter(|domain| domain.enabled).ok_or_else(refused)?;
     let granted = Granted::Project(&project.id, &domain.id);
-    let roles = store::roles_in_scope(tx, &user.id, &granted).await?;
+    let roles = roles_of(tx, user, groups, &granted).await?;
     let scope = Scope::Project(
         Stamp::new(project.id.clone(), project.serial),
         Stamp::new(domain.id.clone(), domain.serial),
@@ -210,18 +231,23 @@ pub(super) async fn project_scope(
     Ok((scope, ScopeView::Project(Box::new(project), Box::new(domain)), roles))
 }
 
-async fn domain_scope(tx: &mut Tx, user: &User, who: &DomainReference) -> Result<Scoped, Fault> {
+async fn domain_scope(
+    tx: &mut Tx,
+    user: &User,
+    groups: &[String],
+    who: &DomainReference,
+) -> Result<Scoped, Fault> {
     let found = find_domain(tx, who).await?;
     let domain = found.filter(|domain| domain.enabled).ok_or_else(refused)?;
-    let roles = store::roles_in_scope(tx, &user.id, &Granted::Domain(&domain.id)).await?;
+    let roles = roles_of(tx, user, groups, &Granted::Domain(&domain.id)).await?;
     let scope = Scope::Domain(Stamp::new(domain.id.clone(), domain.serial));
     Ok((scope, ScopeView::Domain(Box::new(domain)), roles))
 }
 
 /// The default project, unless it is unset, gone, disabled or not the user's: then no scope.
-async fn default_scope(tx: &mut Tx, user: &User) -> Result<Scoped, Fault> {
+async fn default_scope(tx: &mut Tx, user: &User, groups: &[String]) -> Result<Scoped, Fault> {
     if let Some(id) = &user.default_project_id {
-        match project_scope(tx, user, id).await {
+        match project_scope(tx, user, groups, id).await {
             Ok(scoped) if !scoped.2.is_empty() => return Ok(scoped),
             Ok(_) => {}
             Err(fault) if fault.status() == 401 => {}
@@ -258,7 +284,11 @@ pub(super) async fn add_catalog(
     view: &mut TokenView,
     wanted: bool,
 ) -> Result<(), Fault> {
-    if wanted && !matches!(view.scope, ScopeView::Unscoped) {
+    if !wanted {
+        return Ok(());
+    }
+    view.service_providers = service_provider::store::enabled(tx).await?;
+    if !matches!(view.scope, ScopeView::Unscoped) {
         let project = view.project_id().cloned();
         view.catalog = Some(catalog::service::for_token(tx, project.as_ref()).await?);
     }
@@ -295,7 +325,10 @@ pub(super) async fn find_project(
     }
 }
 
-async fn find_domain(tx: &mut Tx, who: &DomainReference) -> Result<Option<Domain>, DatabaseError> {
+pub(crate) async fn find_domain(
+    tx: &mut Tx,
+    who: &DomainReference,
+) -> Result<Option<Domain>, DatabaseError> {
     match who {
         DomainReference::Id(id) => match id.parse::<DomainId>() {
             Ok(id) => domain::store::get(tx, &id).await,

@@ -1,0 +1,36 @@
+//! What a service provider is.
+
+use serde_json::{Value, json};
+
+/// Another cloud.
+#[derive(Clone, Debug)]
+pub(crate) struct ServiceProvider {
+    pub id: String,
+    pub auth_url: String,
+    pub sp_url: String,
+    pub description: Option<String>,
+    pub enabled: bool,
+    pub relay_state_prefix: String,
+}
+
+/// Upstream's default.
+pub(crate) const RELAY_STATE_PREFIX: &str = "ss:mem:";
+
+impl ServiceProvider {
+    /// What the journal keeps, and the API shows with links.
+    pub fn public(&self) -> Value {
+        json!({
+            "id": self.id,
+            "auth_url": self.auth_url,
+            "sp_url": self.sp_url,
+            "description": self.description,
+            "enabled": self.enabled,
+            "relay_state_prefix": self.relay_state_prefix,
+        })
+    }
+
+    /// What tokens show.
+    pub fn in_token(&self) -> Value {
+        json!({"id": self.id, "auth_url": self.auth_url, "sp_url": self.sp_url})
+    }
+}
