@@ -5,7 +5,7 @@
 #
 #   cargo build --release -p meridian && cargo build --release -p simulated_cloud
 #   MERIDIAN_SHARED=DIR PEER=DIR bench/peer.sh [--only peer|meridian|table] [OPTIONS OF peer.py run]
-#   IDENTITY=1 … bench/peer.sh …      who is who alone, with 10,000 people (--people N)
+#   IDENTITY=1 … bench/peer.sh …      who is who alone, with 10,000 people (PEOPLE=N)
 #
 # MERIDIAN_SHARED holds the scripts peer/*.sh, which have installed the real services under PEER.
 # Both sides are asked over plain HTTP through an nginx on the loopback: the real services listen
@@ -17,7 +17,7 @@ BIN=${BIN:-$REPO/target/release}
 SCRIPTS=${MERIDIAN_SHARED:-}/peer
 # What both sides measured is kept here, so that one side can be repeated.
 OUT=${OUT:-/tmp/meridian-ratios.jsonl}
-SERVERS=${SERVERS:-500}
+SERVERS=${SERVERS:-500} PEOPLE=${PEOPLE:-10000}
 WHAT=run PARTS="10-infra 20-keystone 40-glance 60-neutron 50-placement-nova"
 if [ "${IDENTITY:-0}" = 1 ]; then
 	WHAT=identity PARTS="10-infra 20-keystone" OUT=${OUT%.jsonl}-identity.jsonl
@@ -26,6 +26,7 @@ fi
 ONLY=
 if [ "${1:-}" = --only ]; then ONLY=$2; shift 2; fi
 OPTIONS=("$@")
+[ $WHAT = run ] || OPTIONS+=(--people "$PEOPLE")
 
 die() { echo "$*" >&2; exit 1; }
 [ -f "$SCRIPTS/load.py" ] || die "the real services' scripts are not here: MERIDIAN_SHARED must name a directory with peer/load.py"
@@ -50,6 +51,9 @@ measure_peer() (
 		for part in $PARTS; do
 			"$SCRIPTS/$part.sh" >>"$LOG/ratios.log" 2>&1 || die "$part.sh failed: $LOG/ratios.log"
 		done
+	fi
+	if [ "$WHAT" = identity ]; then
+		{ echo "SET @people = $PEOPLE;"; cat "$REPO/bench/keystone_people.sql"; } | db keystone
 	fi
 	echo "idle memory of the real services:"
 	python3 "$SCRIPTS/mem.py" "$RUN"
