@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cloud_types::{DomainId, Fault, UserId};
 use database::{ObjectLock, Origin, Tx};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use service_kit::Filters;
 use zeroize::Zeroizing;
 
@@ -57,11 +57,12 @@ fn unavailable(domain: &DomainId, away: &Away) -> Fault {
     .retry_after(10)
 }
 
+/// Whoever tries to log in learns no more of the settings than that they are wrong.
 fn unusable(domain: &DomainId, why: &str) -> Fault {
     tracing::warn!(%domain, why, "a directory's settings cannot be used");
     Fault::unavailable(format!(
-        "The directory of domain {domain} is not set up rightly: {why}. An administrator has to \
-         change the domain's configuration; other domains are not affected."
+        "The directory of domain {domain} is not set up rightly. An administrator finds the reason \
+         in the log, and has to change the domain's configuration; other domains are not affected."
     ))
 }
 
@@ -71,17 +72,6 @@ pub(crate) fn read_only() -> Fault {
         "The users and groups of this domain are kept in a directory, which is only read. Change \
          them there.",
     )
-}
-
-/// The settings out of a domain's options; those of Keystone's that make no sense here are passed
-/// over.
-fn settings_of(options: Map<String, Value>) -> Result<LdapSettings, String> {
-    let known = serde_json::to_value(LdapSettings::default()).unwrap_or_default();
-    let kept: Map<String, Value> = options
-        .into_iter()
-        .filter(|(name, value)| known.get(name).is_some() && !value.is_null())
-        .collect();
-    serde_json::from_value(Value::Object(kept)).map_err(|error| error.to_string())
 }
 
 /// Whether an id may be one of a directory's entries: a cheap look before a dear one.
@@ -110,7 +100,7 @@ impl Identity {
             return Ok(None);
         }
         let options = config.remove("ldap").unwrap_or_default().into_iter().collect();
-        let settings = settings_of(options).map_err(|why| unusable(domain, &why))?;
+        let settings = LdapSettings::of(options).map_err(|why| unusable(domain, &why))?;
         self.directories.of(domain, settings).map(Some).map_err(|why| unusable(domain, &why))
     }
 

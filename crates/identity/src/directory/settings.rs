@@ -6,6 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
 
 /// Until a connection stands, and until an answer is there, unless an operator says otherwise.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -97,6 +98,49 @@ pub struct LdapSettings {
     /// Whether groups within groups count, by Active Directory's own rule.
     #[serde(deserialize_with = "flag")]
     pub group_ad_nesting: bool,
+}
+
+/// Options of Keystone's that let fewer people in, and that are not understood here: whoever relies on
+/// one must learn that it does not hold.
+const NOT_UNDERSTOOD: [&str; 1] = ["user_enabled_emulation"];
+
+impl LdapSettings {
+    /// The settings out of a domain's options; those of Keystone's that make no sense here are passed
+    /// over.
+    ///
+    /// # Errors
+    /// Names the option that cannot be used, and never its value, which may be a password.
+    pub fn of(options: Map<String, Value>) -> Result<LdapSettings, String> {
+        let known = serde_json::to_value(LdapSettings::default()).unwrap_or_default();
+        let mut kept = Map::new();
+        for (name, value) in options {
+            if NOT_UNDERSTOOD.contains(&name.as_str()) && is_set(&value) {
+                return Err(format!("option {name} is not supported; leave it out"));
+            }
+            if known.get(&name).is_none() || value.is_null() {
+                continue;
+            }
+            let alone = Value::Object(Map::from_iter([(name.clone(), value.clone())]));
+            if serde_json::from_value::<LdapSettings>(alone).is_err() {
+                return Err(format!("option {name} has a value of another type or form"));
+            }
+            kept.insert(name, value);
+        }
+        serde_json::from_value(Value::Object(kept))
+            .map_err(|_| "the options do not go together".to_owned())
+    }
+}
+
+/// Whether a switch is on, as Keystone reads it.
+fn is_set(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => {
+            !["", "0", "f", "false", "n", "no", "off"].contains(&text.to_lowercase().as_str())
+        }
+        _ => true,
+    }
 }
 
 impl Default for LdapSettings {
@@ -283,6 +327,23 @@ mod tests {
         assert!(settings.check().is_ok() && !settings.is_open());
         let typo = serde_json::json!({"urll": "x"});
         assert!(serde_json::from_value::<LdapSettings>(typo).is_err());
+    }
+
+    #[test]
+    fn what_a_domain_sets_is_read_and_refused_without_telling_values() {
+        let of =
+            |options: serde_json::Value| LdapSettings::of(options.as_object().unwrap().clone());
+        let passed = of(serde_json::json!({
+            "url": "ldap://a", "use_pool": true, "user_enabled_emulation": "False",
+            "user_filter": null,
+        }));
+        assert_eq!(passed.unwrap().urls(), ["ldap://a"]);
+        for on in [serde_json::json!(true), serde_json::json!("yes"), serde_json::json!(1)] {
+            let refused = of(serde_json::json!({"user_enabled_emulation": on})).unwrap_err();
+            assert!(refused.contains("user_enabled_emulation"), "{refused}");
+        }
+        let refused = of(serde_json::json!({"password": 123_456})).unwrap_err();
+        assert!(refused.contains("password") && !refused.contains("123456"), "{refused}");
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use cloud_types::Fault;
 use serde_json::{Map, Value, json};
 
+use crate::directory::settings::LdapSettings;
+
 /// Group, then option, then value.
 pub(crate) type Config = BTreeMap<String, BTreeMap<String, Value>>;
 
@@ -68,6 +70,11 @@ pub(crate) fn read(config: Map<String, Value>) -> Result<Config, Fault> {
                     "the value of option {option} in group {group} is longer than {LONGEST} bytes"
                 )));
             }
+        }
+        if group == "ldap" {
+            LdapSettings::of(options.clone()).map_err(|why| {
+                Fault::bad_request(format!("Invalid domain specific configuration: {why}."))
+            })?;
         }
         read.insert(group, options.into_iter().collect());
     }

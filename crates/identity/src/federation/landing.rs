@@ -222,7 +222,8 @@ async fn renamed(
     Ok(now.id)
 }
 
-/// The groups that exist of those that the mapping gives. One that is named by id must.
+/// The groups that exist of those that the mapping gives. One that is named by id must, and one out
+/// of the assertion must be of the provider's own domain.
 async fn groups_of(
     tx: &mut Tx,
     provider: &IdentityProvider,
@@ -230,10 +231,17 @@ async fn groups_of(
     mapped: &Mapped,
 ) -> Result<BTreeSet<String>, Fault> {
     let mut groups = BTreeSet::new();
-    for id in &mapped.group_ids {
-        if group::store::get(tx, id).await?.is_none() {
-            let shown: String = id.chars().take(64).collect();
+    for (id, asserted) in &mapped.group_ids {
+        let shown: String = id.chars().take(64).collect();
+        let Some(found) = group::store::get(tx, id).await? else {
             let why = format!("the group {shown} of mapping {} is not here", protocol.mapping_id);
+            return Err(not_mapped(protocol, &why));
+        };
+        if *asserted && found.domain_id != provider.domain_id {
+            let why = format!(
+                "the group {shown} is taken from what the provider says, and is not of the \
+                 provider's own domain"
+            );
             return Err(not_mapped(protocol, &why));
         }
         groups.insert(id.clone());

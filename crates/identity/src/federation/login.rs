@@ -397,31 +397,44 @@ impl Identity {
         let now = self.kit.clock.now();
         let logout = claims::check_logout_token(&signed, &client.issuer, &client.client_id, now)
             .map_err(refused)?;
-        if !self.use_once(&format!("logout {} {}", client.issuer, logout.id)).await? {
-            return Err(refused("it was used already".to_owned()));
-        }
+        let once = digest_of(&format!("logout {} {}", client.issuer, logout.id));
         let (idp, protocol) = (idp.to_owned(), protocol.to_owned());
+        // In one transaction: a token that counts as used has ended what it names.
         let ended = self
-            .look(move |tx| {
+            .kit
+            .db
+            .transact(&database::Origin::system("federated-login"), move |tx| {
                 let (idp, protocol, logout) = (idp.clone(), protocol.clone(), logout.clone());
+                let once = once.clone();
                 Box::pin(async move {
+                    let until = tx.now().after(sessions::USED_KEPT);
+                    if !store::use_once(tx, &once, until).await? {
+                        return Ok(None);
+                    }
                     // A session of the provider's where it names one, else all of the person.
                     let subject = logout.subject.as_deref().filter(|_| logout.session.is_none());
                     let session = logout.session.as_deref();
-                    Ok(store::sessions_of(tx, &idp, &protocol, subject, session).await?)
+                    let mut revocations = Vec::new();
+                    for session in store::sessions_of(tx, &idp, &protocol, subject, session).await?
+                    {
+                        let why = "the provider says that the person logged out";
+                        revocations.extend(sessions::end_in(tx, &session, why).await?);
+                    }
+                    Ok::<_, Fault>(Some(revocations))
                 })
             })
             .await?;
-        for session in ended {
-            sessions::end(self, &session, "the provider says that the person logged out").await?;
+        match ended {
+            None => Err(refused("it was used already".to_owned())),
+            Some(revocations) => {
+                self.changed(&revocations);
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     async fn use_once(&self, what: &str) -> Result<bool, Fault> {
-        use sha2::{Digest as _, Sha256};
-        let digest = Sha256::digest(what.as_bytes());
-        let id: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let id = digest_of(what);
         self.kit
             .db
             .transact(&database::Origin::system("federated-login"), move |tx| {
@@ -433,6 +446,12 @@ impl Identity {
             })
             .await
     }
+}
+
+/// What is remembered of something that counts once.
+fn digest_of(what: &str) -> String {
+    use sha2::{Digest as _, Sha256};
+    Sha256::digest(what.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The dashboard, as the operator wrote it, where the origin is one: the whole address is compared,

@@ -10,9 +10,9 @@ use super::model::{IdentityProvider, OpenidClient, Protocol};
 use super::store;
 use crate::domain::model::Domain;
 use crate::fields::Patch;
-use crate::token::service::{GONE, revoke};
+use crate::token::service::revoke;
 use crate::token::{Revocation, RevocationKind};
-use crate::{Identity, domain, federation, group, mapping, wire};
+use crate::{Identity, domain, federation, group, mapping, token, wire};
 
 /// A new provider, or what changes of one.
 #[derive(Clone, Default)]
@@ -62,10 +62,12 @@ async fn locked(tx: &mut Tx, id: &str) -> Result<IdentityProvider, Fault> {
     store::get(tx, id).await?.ok_or_else(|| no_provider(id))
 }
 
-/// Deletes a provider, and ends the tokens of everybody for whom it vouched.
+/// Deletes a provider, and ends the tokens of everybody for whom it vouched. Operators choose its id
+/// and may give it again: that one begins above what is ended here (`first_serial`).
 pub(crate) async fn remove(tx: &mut Tx, id: &str) -> Result<Vec<Revocation>, Fault> {
     let before = store::get(tx, id).await?;
-    let revocations = end_word(tx, id, GONE).await?;
+    let above = before.as_ref().map_or(1, |before| before.serial + 1);
+    let revocations = end_word(tx, id, above).await?;
     store::delete(tx, id).await?;
     let before = before.as_ref().map(IdentityProvider::public);
     journal(tx, "identity_provider", id, "delete", before, None);
@@ -102,6 +104,13 @@ async fn own_domain(tx: &mut Tx, provider: &str) -> Result<DomainId, Fault> {
     }
     journal(tx, "domain", id.as_str(), "create", None, Some(made.public()));
     Ok(id)
+}
+
+/// Above everything that was ever ended of a provider of this id, as long as it can matter.
+async fn first_serial(tx: &mut Tx, id: &str) -> Result<u64, Fault> {
+    let ended = token::store::revocations_of(tx, &[id.to_owned()]).await?;
+    let of_providers = ended.iter().filter(|it| it.kind == RevocationKind::IdentityProvider);
+    Ok(of_providers.map(|it| it.serial).max().unwrap_or(0))
 }
 
 impl Identity {
@@ -152,13 +161,15 @@ impl Identity {
                     Some(domain) => domain,
                     None => own_domain(tx, &id).await?,
                 };
+                tx.lock(&[ObjectLock::new("identity_provider", &id)]).await?;
+                let serial = first_serial(tx, &id).await?;
                 let provider = IdentityProvider {
                     domain_id,
                     enabled: change.enabled.unwrap_or(false),
                     description: change.description.flatten(),
                     authorization_ttl: change.authorization_ttl.flatten(),
                     remote_ids: change.remote_ids.unwrap_or_default(),
-                    serial: 0,
+                    serial,
                     generation: 1,
                     id,
                 };

@@ -43,7 +43,9 @@ pub(crate) struct MappedProject {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mapped {
     pub user: MappedUser,
-    pub group_ids: BTreeSet<String>,
+    /// Groups by id, each with whether it comes out of the assertion: whoever writes that does not
+    /// choose among the groups of all domains.
+    pub group_ids: BTreeMap<String, bool>,
     /// Groups by name and domain; those that do not exist count for nothing.
     pub group_names: BTreeSet<(String, DomainName)>,
     pub projects: Vec<MappedProject>,
@@ -108,9 +110,16 @@ pub(crate) fn apply(rules: &Rules, assertion: &Assertion) -> Outcome {
 struct Made {
     any: bool,
     user: Option<MappedUser>,
-    group_ids: BTreeSet<String>,
+    group_ids: BTreeMap<String, bool>,
     group_names: BTreeSet<(String, DomainName)>,
     projects: Vec<MappedProject>,
+}
+
+impl Made {
+    /// One that the mapping itself names is the operator's, whoever else names it.
+    fn add_group(&mut self, id: String, asserted: bool) {
+        *self.group_ids.entry(id).or_insert(true) &= asserted;
+    }
 }
 
 /// The values that the requirements hand on, or which of them does not hold.
@@ -192,6 +201,12 @@ impl Filling<'_> {
         }
     }
 
+    /// Whether any of a text comes out of the assertion.
+    fn is_asserted(&self, text: &str) -> Result<bool, String> {
+        let parts = if self.values.is_empty() { Vec::new() } else { template(text)? };
+        Ok(parts.iter().any(|part| matches!(part, Part::Value(_))))
+    }
+
     fn optional(&self, text: Option<&String>) -> Result<Option<String>, String> {
         text.map(|text| self.one(text).map(|(text, _)| text)).transpose()
     }
@@ -266,7 +281,8 @@ fn contribute_one(
     if let Some(group) = &local.group {
         match (&group.id, &group.name, &group.domain) {
             (Some(id), _, _) => {
-                made.group_ids.insert(filling.one(id)?.0);
+                let (id, asserted) = filling.one(id)?;
+                made.add_group(id, asserted);
             }
             (None, Some(name), Some(domain)) => {
                 made.group_names.insert((filling.one(name)?.0, filling.domain(domain)?));
@@ -284,9 +300,10 @@ fn contribute_one(
         made.group_names.extend(names.into_iter().map(|name| (name, domain.clone())));
     }
     if let Some(ids) = &local.group_ids {
+        let asserted = filling.is_asserted(ids)?;
         let ids = filling.many(ids)?;
         gave.push(format!("{} groups by id", ids.len()));
-        made.group_ids.extend(ids);
+        ids.into_iter().for_each(|id| made.add_group(id, asserted));
     }
     if local.projects.is_some() || local.projects_json.is_some() {
         let mut projects: Vec<MappedProject> = local
@@ -354,6 +371,7 @@ impl Mapped {
         if let Some(domain) = &self.user.domain {
             user["domain"] = domain.view();
         }
+        let group_ids: Vec<&String> = self.group_ids.keys().collect();
         let group_names: Vec<Value> = self
             .group_names
             .iter()
@@ -372,7 +390,7 @@ impl Mapped {
                 view
             })
             .collect();
-        json!({"user": user, "group_ids": self.group_ids, "group_names": group_names,
+        json!({"user": user, "group_ids": group_ids, "group_names": group_names,
                "projects": projects, "schema_version": self.version.as_str()})
     }
 }

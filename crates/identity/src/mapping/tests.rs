@@ -89,8 +89,9 @@ fn all_rules_contribute_and_the_first_user_wins() {
     let mapped = run("1.0", &rules, &json!({"Name": ["ada"], "Ids": ["g2", "g3"]})).unwrap();
     assert_eq!(mapped.user.name.as_deref(), Some("ada"));
     assert_eq!(mapped.user.kind, UserKind::Local);
-    let ids: Vec<&str> = mapped.group_ids.iter().map(String::as_str).collect();
-    assert_eq!(ids, ["g1", "g2", "g3"]);
+    let ids: Vec<(&str, bool)> =
+        mapped.group_ids.iter().map(|(id, asserted)| (id.as_str(), *asserted)).collect();
+    assert_eq!(ids, [("g1", false), ("g2", true), ("g3", true)]);
     assert_eq!(names(&mapped), ["n"]);
     assert_eq!(mapped.projects[0].name, "home of ada");
 }
@@ -202,7 +203,9 @@ proptest! {
         let found: std::collections::BTreeSet<String> =
             mapped.group_names.into_iter().map(|(name, _)| name).collect();
         prop_assert_eq!(&found, &wanted);
-        prop_assert_eq!(mapped.group_ids, wanted);
+        prop_assert!(mapped.group_ids.values().all(|asserted| *asserted));
+        let ids: std::collections::BTreeSet<String> = mapped.group_ids.into_keys().collect();
+        prop_assert_eq!(ids, wanted);
     }
 
     /// With a white list nobody gets a group that is not on it; with a black list none that is.
@@ -216,8 +219,8 @@ proptest! {
             test[word] = json!(listed);
             let rules = json!([{"local": [{"group_ids": "{0}"}], "remote": [test]}]);
             if let Ok(mapped) = run("1.0", &rules, &json!({"Groups": values})) {
-                prop_assert!(mapped.group_ids.iter().all(|id| listed.contains(id) == on_it));
-                prop_assert!(mapped.group_ids.iter().all(|id| values.contains(id)));
+                prop_assert!(mapped.group_ids.keys().all(|id| listed.contains(id) == on_it));
+                prop_assert!(mapped.group_ids.keys().all(|id| values.contains(id)));
             }
         }
     }

@@ -23,6 +23,7 @@ on_both! {
     a_logout_token_is_checked_and_counts_once,
     nobody_becomes_somebody_who_is_here_already,
     a_domain_out_of_the_assertion_must_be_the_providers_own,
+    a_group_out_of_the_assertion_must_be_of_the_providers_own_domain,
     what_takes_the_provider_away_ends_the_tokens,
     a_group_ends_with_its_time_and_when_the_provider_drops_it,
     a_token_ends_with_the_word_about_which_nobody_can_be_asked,
@@ -377,6 +378,24 @@ async fn a_domain_out_of_the_assertion_must_be_the_providers_own(cloud: Cloud) {
     assert_eq!(own.body["token"]["user"]["domain"]["id"], stage.domain);
 }
 
+async fn a_group_out_of_the_assertion_must_be_of_the_providers_own_domain(cloud: Cloud) {
+    let stage = Stage::on(cloud).await;
+    let body = json!({"group": {"name": "chiefs"}});
+    let made = stage.cloud.call(&stage.admin, "POST", "/v3/groups", body).await.expect(201);
+    let chiefs = made.body["group"]["id"].as_str().unwrap();
+    let remote = json!([{"type": "OIDC-sub"}, {"type": "OIDC-company"}]);
+    for place in [json!({"group_ids": "{1}"}), json!({"group": {"id": "{1}"}})] {
+        let local = json!([{"user": {"name": "{0}"}}, place]);
+        stage.mapping(json!([{"local": local, "remote": remote}])).await;
+        stage.come(&stage.with(json!({"company": chiefs}))).await.expect(401);
+        stage.come(&stage.with(json!({"company": stage.group}))).await.expect(201);
+    }
+    // The operator may give any.
+    let local = json!([{"user": {"name": "{0}"}}, {"group": {"id": chiefs}}]);
+    stage.mapping(json!([{"local": local, "remote": remote}])).await;
+    stage.come(&stage.with(json!({"company": chiefs}))).await.expect(201);
+}
+
 async fn what_takes_the_provider_away_ends_the_tokens(cloud: Cloud) {
     let stage = Stage::on(cloud).await;
     let provider = "/v3/OS-FEDERATION/identity_providers/corp";
@@ -410,6 +429,17 @@ async fn what_takes_the_provider_away_ends_the_tokens(cloud: Cloud) {
     assert!(!stage.cloud.is_good(&third).await);
     stage.come(&stage.good("ada")).await.expect(404);
     stage.cloud.get(&stage.admin, &format!("{PROTOCOL}/openid_client")).await.expect(404);
+    // Made again under its id it counts again, and nothing of before does.
+    let again = json!({"identity_provider": {"enabled": true, "domain_id": stage.domain}});
+    stage.cloud.call(&stage.admin, "PUT", provider, again).await.expect(201);
+    let protocol = json!({"protocol": {"mapping_id": "people"}});
+    stage.cloud.call(&stage.admin, "PUT", PROTOCOL, protocol).await.expect(201);
+    let client = json!({"openid_client": {
+        "issuer": stage.played.issuer, "client_id": "cloud", "client_secret": "x"}});
+    let path = format!("{PROTOCOL}/openid_client");
+    stage.cloud.call(&stage.admin, "PUT", &path, client).await.expect(200);
+    let fourth = stage.come(&stage.good("grace")).await.expect(201).token();
+    assert!(stage.cloud.is_good(&fourth).await && !stage.cloud.is_good(&third).await);
 }
 
 async fn a_group_ends_with_its_time_and_when_the_provider_drops_it(cloud: Cloud) {

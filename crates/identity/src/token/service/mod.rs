@@ -198,7 +198,11 @@ impl Identity {
             chain_id: proven.from.as_ref().map(|from| from.chain()),
             basis: parts.basis,
         };
-        self.note_token_of(&claims.user.id, claims.expires_at).await?;
+        // A trust ends with any of its people.
+        let others = claims.basis.trust.iter().flat_map(|trust| &trust.others);
+        for person in [&claims.user.id].into_iter().chain(others.map(|(user, _)| &user.id)) {
+            self.note_token_of(person, claims.expires_at).await?;
+        }
         Ok(Issued { text: self.tokens.sign(&claims)?, body: view.body(&claims) })
     }
 
