@@ -143,6 +143,25 @@ impl Throttle {
         })
     }
 
+    /// Lets one attempt through that names nobody here, or not.
+    ///
+    /// # Errors
+    /// 429 with the seconds after which there is room again.
+    pub fn enter_from(
+        self: &Arc<Self>,
+        source: Option<IpAddr>,
+        now: Timestamp,
+    ) -> Result<Attempt, Fault> {
+        let mut attempt = Attempt { throttle: self.clone(), user: None, source: None };
+        if let Some(source) = source {
+            attempt.source = self
+                .sources
+                .take(key_of_source(source), now)
+                .map_err(|seconds| too_many("from your address", seconds))?;
+        }
+        Ok(attempt)
+    }
+
     /// Lets one guess through, or not. `user` is whatever names the user, known or not; requests
     /// from inside the process have no source.
     ///
@@ -154,13 +173,7 @@ impl Throttle {
         source: Option<IpAddr>,
         now: Timestamp,
     ) -> Result<Attempt, Fault> {
-        let mut attempt = Attempt { throttle: self.clone(), user: None, source: None };
-        if let Some(source) = source {
-            attempt.source = self
-                .sources
-                .take(key_of_source(source), now)
-                .map_err(|seconds| too_many("from your address", seconds))?;
-        }
+        let mut attempt = self.enter_from(source, now)?;
         match self.users.take(key(b"user", user.as_bytes()), now) {
             Ok(taken) => attempt.user = taken,
             Err(seconds) => {
@@ -249,6 +262,19 @@ mod tests {
         assert_eq!(fails(&throttle, "d", "2001:db8::ffff", T), Some(1), "the same /64");
         assert_eq!(fails(&throttle, "d", "2001:db8:0:1::1", T), None);
         assert_eq!(fails(&throttle, "e", "::ffff:10.0.0.1", T), None);
+    }
+
+    #[test]
+    fn an_attempt_that_names_nobody_counts_for_its_source() {
+        let throttle = Throttle::new(limits());
+        let source = "10.0.0.1".parse().ok();
+        throttle.enter_from(source, T).unwrap().give_back();
+        for _ in 0..3 {
+            drop(throttle.enter_from(source, T).unwrap());
+        }
+        assert_eq!(fails(&throttle, "a", "10.0.0.1", T), Some(1));
+        assert!(throttle.enter_from(source, T).is_err());
+        assert!(throttle.enter_from(None, T).is_ok(), "from inside the process");
     }
 
     #[test]

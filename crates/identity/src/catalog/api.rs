@@ -67,16 +67,16 @@ async fn list<T: Entry>(
 ) -> ApiResult<Response> {
     let entries = identity.entries::<T>(&ctx).await?;
     // These lists are short: filters are applied to what is shown.
-    let rows: Vec<Value> = entries
-        .iter()
-        .map(|entry| entry.view(&ctx))
-        .filter(|row| {
-            T::FILTERS.iter().all(|key| match filters.get(key) {
-                Some(wanted) => row[key].as_str() == Some(wanted),
-                None => true,
-            })
-        })
-        .collect();
+    let mut rows: Vec<Value> = entries.iter().map(|entry| entry.view(&ctx)).collect();
+    for key in T::FILTERS {
+        let Some(wanted) = filters.get(key) else { continue };
+        if rows.iter().any(|row| row[key].is_boolean()) {
+            let wanted = filters.flag(key)?;
+            rows.retain(|row| row[key].as_bool() == wanted);
+        } else {
+            rows.retain(|row| row[key].as_str() == Some(wanted));
+        }
+    }
     let path = format!("{}/{}", T::PREFIX, T::PLURAL);
     Ok(wire::filtered_list(&ctx, &path, T::PLURAL, &filters, &rows).into_response())
 }

@@ -25,15 +25,14 @@ pub(crate) async fn for_token(tx: &mut Tx, project: Option<&ProjectId>) -> Resul
     Ok(model::catalog(&services, &endpoints, project))
 }
 
-fn journal(tx: &mut Tx, kind: &'static str, action: &'static str, id: &str, after: Option<Value>) {
-    tx.journal(JournalEntry {
-        kind,
-        id: id.to_owned(),
-        project: None,
-        action,
-        before: None,
-        after,
-    });
+fn journal(
+    tx: &mut Tx,
+    kind: &'static str,
+    action: &'static str,
+    id: &str,
+    (before, after): (Option<Value>, Option<Value>),
+) {
+    tx.journal(JournalEntry { kind, id: id.to_owned(), project: None, action, before, after });
 }
 
 /// What else names an endpoint goes with it.
@@ -226,7 +225,7 @@ impl Entry for Endpoint {
                     parent_region_id: None,
                 };
                 store::add_region(tx, &new).await?;
-                journal(tx, "region", "create", region, None);
+                journal(tx, "region", "create", region, (None, None));
             }
             Ok(store::put_endpoint(tx, self).await?)
         })
@@ -263,7 +262,8 @@ impl Identity {
             let (entry, asker) = (entry.clone(), asker.clone());
             Box::pin(async move {
                 entry.put(tx, true).await?;
-                journal(tx, T::KIND, "create", entry.id(), Some(entry.view(&asker)));
+                let made = Some(entry.view(&asker));
+                journal(tx, T::KIND, "create", entry.id(), (None, made));
                 Ok((entry, Vec::new()))
             })
         })
@@ -285,9 +285,10 @@ impl Identity {
             Box::pin(async move {
                 tx.lock(&[database::ObjectLock::new(T::KIND, &id)]).await?;
                 let mut entry: T = existing(tx, &id).await?;
+                let before = Some(entry.view(&asker));
                 edit(&mut entry)?;
                 entry.put(tx, false).await?;
-                journal(tx, T::KIND, "update", &id, Some(entry.view(&asker)));
+                journal(tx, T::KIND, "update", &id, (before, Some(entry.view(&asker))));
                 Ok((entry, Vec::new()))
             })
         })
@@ -296,13 +297,13 @@ impl Identity {
 
     pub(crate) async fn delete_entry<T: Entry>(&self, ctx: &Ctx, id: &str) -> Result<(), Fault> {
         ctx.authorise(T::RULES.delete, &Target::none())?;
-        let id = id.to_owned();
+        let (id, asker) = (id.to_owned(), ctx.clone());
         self.change(ctx, move |tx| {
-            let id = id.clone();
+            let (id, asker) = (id.clone(), asker.clone());
             Box::pin(async move {
                 let entry: T = existing(tx, &id).await?;
                 let ended = entry.remove(tx).await?;
-                journal(tx, T::KIND, "delete", &id, None);
+                journal(tx, T::KIND, "delete", &id, (Some(entry.view(&asker)), None));
                 Ok(((), ended))
             })
         })

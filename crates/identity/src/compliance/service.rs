@@ -312,7 +312,7 @@ pub(crate) async fn remember(
 }
 
 /// What a bucket of attempts is called for somebody who is not known.
-pub(crate) fn name_of(who: &Reference) -> String {
+fn name_of(who: &Reference) -> String {
     match who {
         Reference::Id(id) => format!("id {id}"),
         Reference::Name(name, domain) => format!("name {name} in {domain:?}"),

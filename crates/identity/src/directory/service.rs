@@ -18,7 +18,6 @@ use super::mirror::{
 };
 use super::settings::LdapSettings;
 use super::store::{self, Entry};
-use crate::compliance::service::name_of;
 use crate::token::Revocation;
 use crate::token::format::Methods;
 use crate::token::model::Reference;
@@ -154,7 +153,8 @@ impl Identity {
             return Ok(None);
         };
         let away = |away: Away| unavailable(&domain, &away);
-        let attempt = self.throttle.enter(&name_of(who), source, self.kit.clock.now())?;
+        let guessed = sought.guessed_at(&domain);
+        let attempt = self.throttle.enter(&guessed, source, self.kit.clock.now())?;
         let person = match let_in(&directory, &sought, secret).await {
             Ok(None) => return Err(refused()),
             answer => {
@@ -200,7 +200,7 @@ impl Identity {
             + 'static,
     {
         let revocations = self.kit.db.transact(&Origin::system("directory"), closure).await?;
-        self.tokens.apply(&revocations);
+        self.changed(&revocations);
         Ok(())
     }
 
@@ -276,7 +276,12 @@ impl Identity {
             return Ok(());
         };
         let away = |away: Away| unavailable(&entry.domain_id, &away);
-        match directory.by_id(&entry.local_id).await.map_err(away)? {
+        let found = directory.by_id(&entry.local_id).await.map_err(away)?;
+        // A directory compares without regard to case, and any of several values: whoever is found
+        // under another name for good is somebody else here.
+        let found =
+            found.filter(|person| user_id(&entry.domain_id, person).is_ok_and(|it| it == *id));
+        match found {
             Some(person) => {
                 let groups = directory.groups_of(&person).await.map_err(away)?;
                 self.mirror_person(&entry.domain_id, person, groups).await?;
@@ -378,6 +383,20 @@ enum Sought {
     LocalId(String),
 }
 
+impl Sought {
+    /// What guesses at somebody's password are counted for: however the name is written, as far as a
+    /// directory does not tell apart.
+    fn guessed_at(&self, domain: &DomainId) -> String {
+        match self {
+            Sought::Name(name) => {
+                let words: Vec<&str> = name.split_whitespace().collect();
+                format!("directory {domain} name {}", words.join(" ").to_lowercase())
+            }
+            Sought::LocalId(id) => format!("directory {domain} id {id}"),
+        }
+    }
+}
+
 /// The person, where the password is theirs and they may log in.
 async fn let_in(
     directory: &Directory,
@@ -430,4 +449,20 @@ fn conditions(attribute: &str, filters: &Filters) -> Vec<String> {
         }
     }
     conditions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_guessed_at_however_it_is_written() {
+        let corp: DomainId = "default".parse().unwrap();
+        let name = |text: &str| Sought::Name(text.to_owned()).guessed_at(&corp);
+        for written in ["Ada Lovelace", " ada  lovelace", "ADA LOVELACE "] {
+            assert_eq!(name(written), name("ada lovelace"));
+        }
+        assert_ne!(name("ada"), name("bob"));
+        assert_ne!(name("7"), Sought::LocalId("7".to_owned()).guessed_at(&corp));
+    }
 }

@@ -70,7 +70,8 @@ pub(crate) async fn remember(tx: &mut Tx, kind: Kind, entry: &Entry) -> Result<(
     Ok(())
 }
 
-/// Takes the row of a user away who is not in the directory any more. Roles stay, should they come
+/// Takes the row of a user away who is not in the directory any more, with their memberships in its
+/// groups. What an administrator gave, roles and memberships in other groups, stays, should they come
 /// back; so does the serial that their next tokens have to have.
 pub(crate) async fn forget_row(
     tx: &mut Tx,
@@ -82,7 +83,12 @@ pub(crate) async fn forget_row(
         &params![user, serial],
     )
     .await?;
-    tx.execute("DELETE FROM identity_group_members WHERE user_id = $1", &params![user]).await?;
+    tx.execute(
+        "DELETE FROM identity_group_members WHERE user_id = $1 AND group_id IN
+             (SELECT public_id FROM identity_directory_entries WHERE kind = 'group')",
+        &params![user],
+    )
+    .await?;
     tx.execute("DELETE FROM identity_directory_sessions WHERE user_id = $1", &params![user])
         .await?;
     tx.execute("DELETE FROM identity_users WHERE id = $1", &params![user]).await?;
@@ -102,6 +108,13 @@ pub(crate) async fn forget_domain(tx: &mut Tx, domain: &DomainId) -> Result<(), 
     tx.execute(
         "DELETE FROM identity_directory_sessions WHERE user_id IN
              (SELECT public_id FROM identity_directory_entries WHERE domain_id = $1)",
+        domain,
+    )
+    .await?;
+    tx.execute(
+        "DELETE FROM identity_group_members WHERE user_id IN
+             (SELECT public_id FROM identity_directory_entries
+              WHERE domain_id = $1 AND kind = 'user')",
         domain,
     )
     .await?;

@@ -59,11 +59,12 @@ fn bearer(headers: &HeaderMap) -> Result<Zeroizing<String>, Fault> {
 
 async fn log_in(
     State(identity): State<Identity>,
+    ctx: Ctx,
     Path((idp, protocol)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> ApiResult<Response> {
     let token = bearer(&headers)?;
-    let issued = identity.log_in_with_access_token(&idp, &protocol, token).await?;
+    let issued = identity.log_in_with_access_token(&idp, &protocol, token, ctx.source_ip).await?;
     let mut response = Answer(StatusCode::CREATED, issued.body).into_response();
     set_subject(&mut response, &issued.text)?;
     Ok(response)
@@ -161,6 +162,7 @@ fn cookie_of(headers: &HeaderMap, name: &str) -> Option<String> {
 
 async fn back_channel_logout(
     State(identity): State<Identity>,
+    ctx: Ctx,
     Path((idp, protocol)): Path<(String, String)>,
     request: Request,
 ) -> ApiResult<Response> {
@@ -171,7 +173,7 @@ async fn back_channel_logout(
     let token = form
         .get("logout_token")
         .ok_or_else(|| Fault::bad_request("The form has no logout_token."))?;
-    identity.back_channel_logout(&idp, &protocol, token).await?;
+    identity.back_channel_logout(&idp, &protocol, token, ctx.source_ip).await?;
     let mut response = StatusCode::OK.into_response();
     keep_to_yourself(response.headers_mut());
     Ok(response)

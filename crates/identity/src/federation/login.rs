@@ -1,5 +1,7 @@
-//! The OpenID flows: an access token that somebody brings, a browser that is sent to the provider
-//! and comes back, and a provider that says that somebody logged out.
+//! The OpenID flows: an access token that somebody brings, and a browser that is sent to the provider
+//! and comes back.
+
+use std::net::IpAddr;
 
 use cloud_types::Fault;
 use serde_json::{Map, Value};
@@ -85,7 +87,7 @@ impl Speaking {
         )
     }
 
-    fn fault(&self, error: &HttpError) -> Fault {
+    pub(super) fn fault(&self, error: &HttpError) -> Fault {
         fault(self.idp(), error)
     }
 }
@@ -112,7 +114,10 @@ impl Identity {
         idp: &str,
         protocol: &str,
         token: Zeroizing<String>,
+        source: Option<IpAddr>,
     ) -> Result<Issued, Fault> {
+        // Each may cost a question to the provider, in our name.
+        let attempt = self.throttle.enter_from(source, self.kit.clock.now())?;
         let speaking = self.speaking(idp, protocol).await?;
         if token.is_empty() || token.len() > MAX_ACCESS_TOKEN {
             return Err(refused(idp, "access token", "it is empty or too long"));
@@ -128,7 +133,9 @@ impl Identity {
             ends_at: claims::expiry(&said),
             keep: self.keep_access(&speaking, token).await,
         };
-        self.log_in_by(&speaking.entrance, word).await
+        let issued = self.log_in_by(&speaking.entrance, word).await?;
+        attempt.give_back();
+        Ok(issued)
     }
 
     /// With what the provider can be asked again about an access token: that about which it answers
@@ -375,64 +382,6 @@ impl Identity {
         })
     }
 
-    /// Ends sessions as the provider says, by its logout token.
-    ///
-    /// # Errors
-    /// 400 when the token is not accepted, as the standard asks.
-    pub(crate) async fn back_channel_logout(
-        &self,
-        idp: &str,
-        protocol: &str,
-        token: &str,
-    ) -> Result<(), Fault> {
-        let speaking = self.speaking(idp, protocol).await?;
-        let refused = |why: String| {
-            tracing::info!(idp, why, "a logout token was refused");
-            Fault::bad_request(format!("The logout token is not accepted: {why}."))
-        };
-        let checked =
-            speaking.provider.verify(token).await.map_err(|error| speaking.fault(&error))?;
-        let signed = checked.map_err(|error| refused(error.to_string()))?;
-        let client = &speaking.client;
-        let now = self.kit.clock.now();
-        let logout = claims::check_logout_token(&signed, &client.issuer, &client.client_id, now)
-            .map_err(refused)?;
-        let once = digest_of(&format!("logout {} {}", client.issuer, logout.id));
-        let (idp, protocol) = (idp.to_owned(), protocol.to_owned());
-        // In one transaction: a token that counts as used has ended what it names.
-        let ended = self
-            .kit
-            .db
-            .transact(&database::Origin::system("federated-login"), move |tx| {
-                let (idp, protocol, logout) = (idp.clone(), protocol.clone(), logout.clone());
-                let once = once.clone();
-                Box::pin(async move {
-                    let until = tx.now().after(sessions::USED_KEPT);
-                    if !store::use_once(tx, &once, until).await? {
-                        return Ok(None);
-                    }
-                    // A session of the provider's where it names one, else all of the person.
-                    let subject = logout.subject.as_deref().filter(|_| logout.session.is_none());
-                    let session = logout.session.as_deref();
-                    let mut revocations = Vec::new();
-                    for session in store::sessions_of(tx, &idp, &protocol, subject, session).await?
-                    {
-                        let why = "the provider says that the person logged out";
-                        revocations.extend(sessions::end_in(tx, &session, why).await?);
-                    }
-                    Ok::<_, Fault>(Some(revocations))
-                })
-            })
-            .await?;
-        match ended {
-            None => Err(refused("it was used already".to_owned())),
-            Some(revocations) => {
-                self.changed(&revocations);
-                Ok(())
-            }
-        }
-    }
-
     async fn use_once(&self, what: &str) -> Result<bool, Fault> {
         let id = digest_of(what);
         self.kit
@@ -449,7 +398,7 @@ impl Identity {
 }
 
 /// What is remembered of something that counts once.
-fn digest_of(what: &str) -> String {
+pub(super) fn digest_of(what: &str) -> String {
     use sha2::{Digest as _, Sha256};
     Sha256::digest(what.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -25,11 +25,13 @@
 //! | [`service`] | claims to token |
 //! | `landing` | who somebody is here, in one transaction |
 //! | [`websso`] | a browser's way to the provider and back: pure, what is sealed where |
+//! | `logout` | a provider that says that somebody logged out |
 //! | [`sessions`] | ending tokens of people who were disabled |
 
 pub(crate) mod api;
 mod landing;
 pub(crate) mod login;
+mod logout;
 pub(crate) mod model;
 pub(crate) mod page;
 pub(crate) mod service;

@@ -92,7 +92,7 @@ impl Identity {
                 })
             })
             .await?;
-        self.tokens.apply(&revocations);
+        self.changed(&revocations);
         let groups: Vec<String> =
             landed.basis.groups.iter().map(|group| group.id.clone()).collect();
         let proven = Proven {

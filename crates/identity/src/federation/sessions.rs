@@ -3,8 +3,10 @@
 //! A provider with back-channel logout says so itself. For all others, each live login is asked
 //! about again every half minute or so: a refresh token must still be granted, an access token still
 //! be in force, as far as the provider answers about it. Without a refresh token, the tokens of a
-//! login end with the access token at the latest: later nobody could be asked. Only the provider's own refusal ends anything: a provider that is away, or that
-//! answers nonsense, ends nobody's work.
+//! login end with the access token at the latest: later nobody could be asked. Only the provider's own
+//! refusal ends anything: a provider that is away, or that answers nonsense, ends nobody's work. (A
+//! refresh token that the provider took, and whose answer got lost, is refused the next time: that
+//! login ends, and its owner logs in again.)
 //!
 //! ```text
 //!   live ──due──► asked ──granted──► live (with the new refresh token)
@@ -100,7 +102,7 @@ async fn expire_memberships(identity: &Identity) -> Result<(), Fault> {
                 })
             })
             .await?;
-        identity.tokens.apply(&revocations);
+        identity.changed(&revocations);
         if found == 0 {
             return Ok(());
         }
@@ -202,27 +204,39 @@ fn refusal(session: &Session, error: &HttpError, over: &[&str]) -> Answer {
     }
 }
 
-/// Ends a login with all of its tokens.
+/// Ends a login with all of its tokens, unless the word that the provider refused has been renewed
+/// meanwhile: then another process asked with the same one, and was first.
 pub(crate) async fn end(
     identity: &Identity,
     session: &Session,
     why: &'static str,
 ) -> Result<(), Fault> {
-    tracing::info!(user = %session.user_id, idp = session.idp_id, why, "a login is over");
-    let gone = session.clone();
+    let refused = session.clone();
     let revocations = identity
         .kit
         .db
         .transact(&Origin::system("account-recheck"), move |tx| {
-            let session = gone.clone();
-            Box::pin(async move { end_in(tx, &session, why).await })
+            let session = refused.clone();
+            Box::pin(async move {
+                let ended = match &session.word {
+                    Some(word) => store::end_session_with(tx, &session.chain, word).await?,
+                    None => store::end_session(tx, &session.chain).await?,
+                };
+                if !ended {
+                    return Ok(Vec::new());
+                }
+                Ok::<_, Fault>(vec![record_end(tx, &session, why).await?])
+            })
         })
         .await?;
-    identity.tokens.apply(&revocations);
+    if !revocations.is_empty() {
+        tracing::info!(user = %session.user_id, idp = session.idp_id, why, "a login is over");
+    }
+    identity.changed(&revocations);
     Ok(())
 }
 
-/// The same, within a transaction. Nothing where it was ended already.
+/// Ends a login within a transaction. Nothing where it was ended already.
 pub(crate) async fn end_in(
     tx: &mut Tx,
     session: &Session,
@@ -231,6 +245,15 @@ pub(crate) async fn end_in(
     if !store::end_session(tx, &session.chain).await? {
         return Ok(Vec::new());
     }
+    Ok(vec![record_end(tx, session, why).await?])
+}
+
+/// What goes with a login whose row is gone.
+async fn record_end(
+    tx: &mut Tx,
+    session: &Session,
+    why: &'static str,
+) -> Result<Revocation, Fault> {
     tx.journal(JournalEntry {
         kind: "federated_session",
         id: session.chain.clone(),
@@ -239,5 +262,5 @@ pub(crate) async fn end_in(
         before: Some(json!({"user_id": session.user_id, "idp_id": session.idp_id})),
         after: Some(json!({"reason": why})),
     });
-    Ok(vec![revoke(tx, RevocationKind::Chain, &session.chain, "", 0).await?])
+    Ok(revoke(tx, RevocationKind::Chain, &session.chain, "", 0).await?)
 }

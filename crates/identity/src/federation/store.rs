@@ -280,6 +280,21 @@ pub(crate) async fn end_session(tx: &mut Tx, chain: &str) -> Result<bool, Databa
     Ok(gone == 1)
 }
 
+/// The same, where its word is still this one.
+pub(crate) async fn end_session_with(
+    tx: &mut Tx,
+    chain: &str,
+    word: &[u8],
+) -> Result<bool, DatabaseError> {
+    let gone = tx
+        .execute(
+            "DELETE FROM identity_federated_sessions WHERE chain = $1 AND word = $2",
+            &params![chain, word],
+        )
+        .await?;
+    Ok(gone == 1)
+}
+
 /// Remembers something that may happen once. False when it has happened already.
 pub(crate) async fn use_once(
     tx: &mut Tx,

@@ -364,7 +364,13 @@ impl Identity {
                     return Err(no_protocol(&idp, &id));
                 }
                 journal_protocol(tx, "delete", before.as_ref(), None);
-                Ok(((), Vec::new()))
+                // Nobody could be asked about them any more.
+                let mut ended = Vec::new();
+                for session in federation::store::sessions_of(tx, &idp, &id, None, None).await? {
+                    let why = "the protocol was deleted";
+                    ended.extend(federation::sessions::end_in(tx, &session, why).await?);
+                }
+                Ok(((), ended))
             })
         })
         .await

@@ -6,6 +6,9 @@ use cloud_types::Fault;
 use regex::{Regex, RegexBuilder};
 use serde::Deserialize;
 use serde_json::Value;
+use service_kit::Ctx;
+
+use crate::wire;
 
 /// A pattern's compiled program may take so many bytes; ordinary ones take a few thousand.
 const PATTERN_BYTES: usize = 256 * 1024;
@@ -401,10 +404,11 @@ pub(crate) struct Mapping {
 }
 
 impl Mapping {
-    /// What the journal keeps, and the API shows with links.
-    pub fn public(&self) -> Value {
+    /// What the API shows.
+    pub fn view(&self, ctx: &Ctx) -> Value {
         serde_json::json!({
             "id": self.id, "rules": self.rules, "schema_version": self.version.as_str(),
+            "links": {"self": wire::self_link(ctx, "OS-FEDERATION/mappings", &self.id)},
         })
     }
 }

@@ -1,125 +1,55 @@
-//! What can be done with mappings. A mapping that a protocol uses may be changed: it holds from
-//! the next login on.
+//! What a mapping is among the simple objects of the cloud. A mapping that a protocol uses may be
+//! changed: it holds from the next login on.
 
 use cloud_types::Fault;
-use database::{JournalEntry, ObjectLock, Tx};
+use database::{BoxFuture, DatabaseError, Tx};
 use serde_json::Value;
-use service_kit::{Ctx, Filters, Target};
+use service_kit::Ctx;
 
-use super::model::{Mapping, Rules, SchemaVersion};
+use super::model::Mapping;
 use super::store;
-use crate::{Identity, wire};
+use crate::catalog::service::{Entry, Removed, Rules};
+use crate::wire;
 
-fn journal(
-    tx: &mut Tx,
-    action: &'static str,
-    id: &str,
-    before: Option<&Mapping>,
-    after: Option<&Mapping>,
-) {
-    tx.journal(JournalEntry {
-        kind: "mapping",
-        id: id.to_owned(),
-        project: None,
-        action,
-        before: before.map(Mapping::public),
-        after: after.map(Mapping::public),
-    });
-}
-
-/// Checks the rules of a new or changed mapping.
-fn checked(id: &str, version: Option<&str>, rules: &Value) -> Result<Mapping, Fault> {
-    let version = SchemaVersion::parse(version.unwrap_or("1.0"))?;
-    Rules::parse(version, rules)?;
-    Ok(Mapping { id: id.to_owned(), version, rules: rules.clone() })
-}
-
-impl Identity {
-    pub(crate) async fn list_mappings(
-        &self,
-        ctx: &Ctx,
-        filters: &Filters,
-    ) -> Result<Vec<Mapping>, Fault> {
-        ctx.authorise("identity:list_mappings", &Target::none())?;
-        let page = wire::page_request(filters)?;
-        self.look(move |tx| {
-            let page = page.clone();
-            Box::pin(async move { Ok(store::list(tx, &page).await?) })
-        })
-        .await
+impl Entry for Mapping {
+    const KIND: &'static str = "mapping";
+    const PLURAL: &'static str = "mappings";
+    const PREFIX: &'static str = "/OS-FEDERATION";
+    const FILTERS: &'static [&'static str] = &[];
+    const RULES: Rules = Rules {
+        get: "identity:get_mapping",
+        list: "identity:list_mappings",
+        create: "identity:create_mapping",
+        update: "identity:update_mapping",
+        delete: "identity:delete_mapping",
+    };
+    fn id(&self) -> &str {
+        &self.id
     }
-
-    pub(crate) async fn mapping(&self, ctx: &Ctx, id: &str) -> Result<Mapping, Fault> {
-        ctx.authorise("identity:get_mapping", &Target::none())?;
-        let id = id.to_owned();
-        self.look(move |tx| {
-            let id = id.clone();
-            Box::pin(async move {
-                store::get(tx, &id).await?.ok_or_else(|| wire::not_found("mapping", &id))
-            })
-        })
-        .await
+    fn view(&self, ctx: &Ctx) -> Value {
+        Mapping::view(self, ctx)
     }
-
-    pub(crate) async fn create_mapping(
-        &self,
-        ctx: &Ctx,
-        id: &str,
-        version: Option<&str>,
-        rules: &Value,
-    ) -> Result<Mapping, Fault> {
-        ctx.authorise("identity:create_mapping", &Target::none())?;
-        let mapping = checked(id, version, rules)?;
-        self.change(ctx, move |tx| {
-            let mapping = mapping.clone();
-            Box::pin(async move {
-                if !store::insert(tx, &mapping).await? {
-                    return Err(wire::duplicate_id("mapping", &mapping.id));
-                }
-                journal(tx, "create", &mapping.id, None, Some(&mapping));
-                Ok((mapping, Vec::new()))
-            })
-        })
-        .await
+    fn get<'c>(tx: &'c mut Tx, id: &'c str) -> BoxFuture<'c, Result<Option<Self>, DatabaseError>> {
+        Box::pin(store::get(tx, id))
     }
-
-    pub(crate) async fn update_mapping(
-        &self,
-        ctx: &Ctx,
-        id: &str,
-        version: Option<&str>,
-        rules: &Value,
-    ) -> Result<Mapping, Fault> {
-        ctx.authorise("identity:update_mapping", &Target::none())?;
-        let mapping = checked(id, version, rules)?;
-        self.change(ctx, move |tx| {
-            let mapping = mapping.clone();
-            Box::pin(async move {
-                tx.lock(&[ObjectLock::new("mapping", &mapping.id)]).await?;
-                let before = store::get(tx, &mapping.id)
-                    .await?
-                    .ok_or_else(|| wire::not_found("mapping", &mapping.id))?;
-                store::update(tx, &mapping).await?;
-                journal(tx, "update", &mapping.id, Some(&before), Some(&mapping));
-                Ok((mapping, Vec::new()))
-            })
-        })
-        .await
+    fn all(tx: &mut Tx) -> BoxFuture<'_, Result<Vec<Self>, DatabaseError>> {
+        Box::pin(store::all(tx))
     }
-
-    pub(crate) async fn delete_mapping(&self, ctx: &Ctx, id: &str) -> Result<(), Fault> {
-        ctx.authorise("identity:delete_mapping", &Target::none())?;
-        let id = id.to_owned();
-        self.change(ctx, move |tx| {
-            let id = id.clone();
-            Box::pin(async move {
-                if !store::delete(tx, &id).await? {
-                    return Err(wire::not_found("mapping", &id));
-                }
-                journal(tx, "delete", &id, None, None);
-                Ok(((), Vec::new()))
-            })
+    fn put<'c>(&'c self, tx: &'c mut Tx, new: bool) -> BoxFuture<'c, Result<(), Fault>> {
+        Box::pin(async move {
+            if !new {
+                return Ok(store::update(tx, self).await?);
+            }
+            if !store::insert(tx, self).await? {
+                return Err(wire::duplicate_id(Self::KIND, &self.id));
+            }
+            Ok(())
         })
-        .await
+    }
+    fn remove<'c>(&'c self, tx: &'c mut Tx) -> BoxFuture<'c, Removed> {
+        Box::pin(async move {
+            store::delete(tx, &self.id).await?;
+            Ok(Vec::new())
+        })
     }
 }

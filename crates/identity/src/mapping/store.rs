@@ -1,10 +1,8 @@
 //! The SQL of `identity_mappings`.
 
 use database::{DatabaseError, Row, Tx, params};
-use service_kit::PageRequest;
 
 use super::model::{Mapping, SchemaVersion};
-use crate::filter::Where;
 
 fn mapping_of(row: &Row) -> Result<Mapping, DatabaseError> {
     Ok(Mapping {
@@ -20,10 +18,8 @@ pub(crate) async fn get(tx: &mut Tx, id: &str) -> Result<Option<Mapping>, Databa
     row.as_ref().map(mapping_of).transpose()
 }
 
-pub(crate) async fn list(tx: &mut Tx, page: &PageRequest) -> Result<Vec<Mapping>, DatabaseError> {
-    let (clause, params) = Where::default().page("id", page);
-    let rows =
-        tx.query_dynamic(format!("SELECT * FROM identity_mappings{clause}"), &params).await?;
+pub(crate) async fn all(tx: &mut Tx) -> Result<Vec<Mapping>, DatabaseError> {
+    let rows = tx.query("SELECT * FROM identity_mappings ORDER BY id", &[]).await?;
     rows.iter().map(mapping_of).collect()
 }
 
@@ -50,7 +46,7 @@ pub(crate) async fn update(tx: &mut Tx, mapping: &Mapping) -> Result<(), Databas
     tx.expect_one(changed, "mapping", &mapping.id)
 }
 
-/// False when there was none.
-pub(crate) async fn delete(tx: &mut Tx, id: &str) -> Result<bool, DatabaseError> {
-    Ok(tx.execute("DELETE FROM identity_mappings WHERE id = $1", &params![id]).await? == 1)
+pub(crate) async fn delete(tx: &mut Tx, id: &str) -> Result<(), DatabaseError> {
+    tx.execute("DELETE FROM identity_mappings WHERE id = $1", &params![id]).await?;
+    Ok(())
 }

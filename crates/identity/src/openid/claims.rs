@@ -121,7 +121,7 @@ pub(crate) fn check_access_token(
         return Err("it is no access token".to_owned());
     }
     // An ID token or a logout token, signed by the same keys, opens nothing here.
-    if claims.contains_key("events") || claims.contains_key("nonce") {
+    if ["events", "nonce", "at_hash", "c_hash"].iter().any(|name| claims.contains_key(*name)) {
         return Err("it is no access token".to_owned());
     }
     issued_by(claims, issuer)?;
@@ -348,6 +348,7 @@ mod tests {
             ("sub", json!(null)),
             ("nonce", json!("of an id token")),
             ("events", json!({})),
+            ("at_hash", json!("of an id token that was renewed")),
         ] {
             check(&with(&good, name, value), None).unwrap_err();
         }

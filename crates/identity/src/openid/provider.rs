@@ -147,12 +147,20 @@ impl Provider {
                 self.issuer
             )));
         }
+        // Whoever answers under https sends us to no address without it, not even on this machine.
+        let safe = self.issuer.starts_with("https://");
+        let address = |name: &str, text: &str| match http::address(text) {
+            Ok(found) if safe && found.scheme() != "https" => {
+                Err(HttpError::Unreachable(format!("its description names a {name} without TLS")))
+            }
+            other => other,
+        };
         let needed = |name: &str| {
             let found = text(name)
                 .ok_or_else(|| HttpError::Unreachable(format!("its description has no {name}")))?;
-            http::address(found)
+            address(name, found)
         };
-        let optional = |name: &str| text(name).map(http::address).transpose();
+        let optional = |name: &str| text(name).map(|found| address(name, found)).transpose();
         let methods = document
             .get("token_endpoint_auth_methods_supported")
             .and_then(Value::as_array)

@@ -1,6 +1,9 @@
 //! What a service provider is.
 
 use serde_json::{Value, json};
+use service_kit::Ctx;
+
+use crate::wire;
 
 /// Another cloud.
 #[derive(Clone, Debug)]
@@ -17,8 +20,8 @@ pub(crate) struct ServiceProvider {
 pub(crate) const RELAY_STATE_PREFIX: &str = "ss:mem:";
 
 impl ServiceProvider {
-    /// What the journal keeps, and the API shows with links.
-    pub fn public(&self) -> Value {
+    /// What the API shows.
+    pub fn view(&self, ctx: &Ctx) -> Value {
         json!({
             "id": self.id,
             "auth_url": self.auth_url,
@@ -26,6 +29,7 @@ impl ServiceProvider {
             "description": self.description,
             "enabled": self.enabled,
             "relay_state_prefix": self.relay_state_prefix,
+            "links": {"self": wire::self_link(ctx, "OS-FEDERATION/service_providers", &self.id)},
         })
     }
 

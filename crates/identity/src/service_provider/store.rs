@@ -1,10 +1,8 @@
 //! The SQL of `identity_service_providers`.
 
 use database::{DatabaseError, Row, Tx, params};
-use service_kit::{Filters, PageRequest};
 
 use super::model::ServiceProvider;
-use crate::filter::Where;
 
 fn provider_of(row: &Row) -> Result<ServiceProvider, DatabaseError> {
     Ok(ServiceProvider {
@@ -24,21 +22,8 @@ pub(crate) async fn get(tx: &mut Tx, id: &str) -> Result<Option<ServiceProvider>
     row.as_ref().map(provider_of).transpose()
 }
 
-pub(crate) async fn list(
-    tx: &mut Tx,
-    enabled: Option<bool>,
-    filters: &Filters,
-    page: &PageRequest,
-) -> Result<Vec<ServiceProvider>, DatabaseError> {
-    let mut condition = Where::default();
-    if let Some(enabled) = enabled {
-        condition.equal("enabled", enabled);
-    }
-    condition.text("id", "id", filters);
-    let (clause, params) = condition.page("id", page);
-    let rows = tx
-        .query_dynamic(format!("SELECT * FROM identity_service_providers{clause}"), &params)
-        .await?;
+pub(crate) async fn all(tx: &mut Tx) -> Result<Vec<ServiceProvider>, DatabaseError> {
+    let rows = tx.query("SELECT * FROM identity_service_providers ORDER BY id", &[]).await?;
     rows.iter().map(provider_of).collect()
 }
 
@@ -90,7 +75,7 @@ pub(crate) async fn update(tx: &mut Tx, provider: &ServiceProvider) -> Result<()
     tx.expect_one(changed, "service provider", &provider.id)
 }
 
-/// False when there was none.
-pub(crate) async fn delete(tx: &mut Tx, id: &str) -> Result<bool, DatabaseError> {
-    Ok(tx.execute("DELETE FROM identity_service_providers WHERE id = $1", &params![id]).await? == 1)
+pub(crate) async fn delete(tx: &mut Tx, id: &str) -> Result<(), DatabaseError> {
+    tx.execute("DELETE FROM identity_service_providers WHERE id = $1", &params![id]).await?;
+    Ok(())
 }

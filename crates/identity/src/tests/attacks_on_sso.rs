@@ -15,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::sso::{Browser, DASHBOARD, listen, set_up, token_of};
 use super::{Answer, Cloud, on_both};
+use crate::federation::model::Session;
+use crate::federation::{sessions, store};
 use crate::openid::jwt::tests::Signer;
 
 on_both! {
@@ -30,6 +32,7 @@ on_both! {
     a_group_that_the_provider_names_no_more_ends_earlier_logins,
     who_must_show_several_factors_does_not_get_in_by_a_providers_word,
     a_provider_that_is_disabled_takes_its_memberships_along,
+    a_login_ends_with_its_protocol_and_not_with_a_word_that_was_renewed,
 }
 
 /// What the played provider has to say.
@@ -587,4 +590,27 @@ async fn a_provider_that_is_disabled_takes_its_memberships_along(cloud: Cloud) {
     by_robot().await.expect(401);
     stage.come(&stage.good("ada")).await.expect(201);
     by_robot().await.expect(201);
+}
+
+async fn a_login_ends_with_its_protocol_and_not_with_a_word_that_was_renewed(cloud: Cloud) {
+    let stage = Stage::on(cloud).await;
+    let identity = &stage.cloud.identity;
+    *stage.played.refresh.lock().unwrap() = Some("again".to_owned());
+    let token = token_of(&stage.browse().await.1);
+    let kept = identity.look(|tx| {
+        Box::pin(async move { Ok(store::sessions_of(tx, "corp", "openid", None, None).await?) })
+    });
+    let kept = kept.await.unwrap().remove(0);
+    // Another process was first, and has what the provider gave in place of the word.
+    let former = Session { word: Some(b"former".to_vec()), ..kept.clone() };
+    sessions::end(identity, &former, "the provider no longer grants it").await.unwrap();
+    assert!(stage.cloud.is_good(&token).await);
+    sessions::end(identity, &kept, "the provider no longer grants it").await.unwrap();
+    assert!(!stage.cloud.is_good(&token).await);
+
+    let (token, brought) =
+        (token_of(&stage.browse().await.1), stage.come(&stage.good("bob")).await.expect(201));
+    assert!(stage.cloud.is_good(&token).await && stage.cloud.is_good(&brought.token()).await);
+    stage.cloud.call(&stage.admin, "DELETE", PROTOCOL, Value::Null).await.expect(204);
+    assert!(!stage.cloud.is_good(&token).await && !stage.cloud.is_good(&brought.token()).await);
 }

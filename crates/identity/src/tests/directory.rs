@@ -15,6 +15,7 @@ on_both! {
     somebody_logs_in_with_the_directorys_password_and_has_the_roles_of_their_groups,
     a_directory_is_only_read,
     who_is_disabled_or_loses_a_group_in_the_directory_loses_their_tokens,
+    who_has_another_id_for_good_is_somebody_else_and_gets_back_what_was_given,
     a_directory_that_is_away_locks_nobody_else_out,
     no_name_or_password_tricks_the_directory,
     active_directorys_account_control_is_understood,
@@ -394,6 +395,36 @@ async fn who_is_disabled_or_loses_a_group_in_the_directory_loses_their_tokens(cl
     assert!(!corp.cloud.is_good(&ada).await);
     let members = corp.get(&format!("/v3/groups/{staff}/users")).await.expect(200).body;
     assert_eq!(members["users"], json!([]));
+}
+
+async fn who_has_another_id_for_good_is_somebody_else_and_gets_back_what_was_given(cloud: Cloud) {
+    let corp = Corp::on(cloud, json!({})).await;
+    corp.put_staff_to_work().await;
+    let dn = format!("uid=ada,ou=Users,{SUFFIX}");
+    let log_in = async || {
+        let answer = corp.login("ada", "ada-secret", corp.at_work()).await.expect(201);
+        (answer.body["token"]["user"]["id"].as_str().unwrap().to_owned(), answer.token())
+    };
+    corp.slapd.change(&dn, "employeeNumber", &["x7"]).await;
+    let (ada, token) = log_in().await;
+    // What the directory knows nothing about.
+    let body = json!({"group": {"name": "friends"}});
+    let friends = corp.cloud.call(&corp.admin, "POST", "/v3/groups", body).await.expect(201);
+    let friends = friends.body["group"]["id"].as_str().unwrap().to_owned();
+    let member = format!("/v3/groups/{friends}/users/{ada}");
+    corp.cloud.call(&corp.admin, "PUT", &member, Value::Null).await.expect(204);
+    // The directory finds her by the former id, too: it does not tell the case of letters apart.
+    corp.slapd.change(&dn, "employeeNumber", &["X7"]).await;
+    corp.cloud.clock.advance(Duration::from_secs(31));
+    corp.cloud.identity.recheck_accounts().await.unwrap();
+    assert!(!corp.cloud.is_good(&token).await);
+    let (other, _) = log_in().await;
+    assert_ne!(other, ada);
+    corp.cloud.call(&corp.admin, "HEAD", &member, Value::Null).await.expect(404);
+    // It was a mistake there.
+    corp.slapd.change(&dn, "employeeNumber", &["x7"]).await;
+    assert_eq!(log_in().await.0, ada);
+    corp.cloud.call(&corp.admin, "HEAD", &member, Value::Null).await.expect(204);
 }
 
 async fn a_directory_that_is_away_locks_nobody_else_out(cloud: Cloud) {
