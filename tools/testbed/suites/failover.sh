@@ -9,5 +9,5 @@ step "transactions, and a whole cloud"
 TOOLS=${SHARED:-$MERIDIAN_STATE}/tools
 install_tools
 cd "$REPO"
-RUST_BACKTRACE=0 root_cargo nextest run --locked -p database -p meridian -p simulated_cloud --run-ignored all \
+RUST_BACKTRACE=0 root_cargo nextest run --locked -p database -p meridian -p simulated_cloud \
 	--no-fail-fast --no-capture --color never -E 'test(failover) | binary(failover)' 2>&1 | sed -u 's/^\( *PASS\)/ok:\1/'

@@ -19,9 +19,12 @@ use super::session::PostgresSession;
 use crate::DatabaseError;
 
 /// Limits that keep one stuck client from holding up the others: a statement, a wait for a lock,
-/// a transaction whose client went quiet (the journal's consumers wait for that one too).
-const SETTINGS: &str = "-c statement_timeout=30s -c lock_timeout=10s \
-     -c idle_in_transaction_session_timeout=30s -c default_transaction_isolation=read\\ committed \
+/// a transaction whose client went quiet (the journal's consumers wait for that one too). The
+/// `options` of the URL may set others.
+const LIMITS: &str = "-c statement_timeout=30s -c lock_timeout=10s \
+     -c idle_in_transaction_session_timeout=30s";
+/// What everything here relies on, whatever the URL says.
+const SETTINGS: &str = "-c default_transaction_isolation=read\\ committed \
      -c synchronous_commit=on -c client_min_messages=warning -c timezone=UTC";
 /// How long one server has to take a connection: a server that was switched off does not refuse.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -191,10 +194,8 @@ async fn timeline(
 
 /// One configuration for each server that the URL names.
 fn servers(all: &Config) -> Vec<Config> {
-    let options = match all.get_options() {
-        None => SETTINGS.to_owned(),
-        Some(own) => format!("{own} {SETTINGS}"),
-    };
+    // Of two, the later one counts.
+    let options = format!("{LIMITS} {} {SETTINGS}", all.get_options().unwrap_or_default());
     let ports = all.get_ports();
     let count = all.get_hosts().len().max(all.get_hostaddrs().len());
     (0..count)

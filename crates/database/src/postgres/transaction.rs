@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::{join, join_all, join3};
+use futures::future::{join_all, join3};
 
 use super::classify::{classify, is_lost};
 use super::listener;
@@ -28,11 +28,6 @@ const RETRY_FOR: Duration = Duration::from_secs(10);
 const RESOLVE_FOR: Duration = Duration::from_secs(15);
 
 const MARK: &str = "INSERT INTO transaction_markers (id, kind) VALUES ($1, 'commit')";
-/// A commit waits for the synchronous standby for as long as it takes. Were it cancelled in that
-/// wait by the limit of statements, the server would answer that it is done, with a mere warning
-/// that the standby may not have it.
-const WAIT_FOR_STANDBY: &str = "SET LOCAL statement_timeout = 0";
-const WAIT_FOR_STANDBY_ALWAYS: &str = "SET statement_timeout = 0";
 const NOTIFY: &str = "SELECT pg_notify('meridian', $1)::text AS sent";
 
 tokio::task_local! {
@@ -211,10 +206,9 @@ async fn commit(
             let notify = &notify;
             async move { client.execute(notify, &[payload]).await }
         })),
-        // In a transaction that has failed the first is refused, and the COMMIT rolls back.
-        async {
-            join(client.batch_execute(WAIT_FOR_STANDBY), client.batch_execute("COMMIT")).await.1
-        },
+        // It waits for the synchronous standby for as long as it takes: the server ends the limit of
+        // a statement before it commits.
+        client.batch_execute("COMMIT"),
     )
     .await;
     match committed {
@@ -270,7 +264,6 @@ async fn ask(inner: &Inner, marker: &str) -> Result<bool, DatabaseError> {
     let session = inner.config.session().await?;
     let client = session.client();
     let failed = |error: tokio_postgres::Error| classify(&error, "transaction_markers");
-    client.batch_execute(WAIT_FOR_STANDBY_ALWAYS).await.map_err(failed)?;
     // A row that is there is written again: then this, too, waits until the standby has all that
     // came before, and does not take a transaction for stored that the standby may not have.
     let row = client
