@@ -1,5 +1,6 @@
 #!/bin/bash
 # The simulation on fresh seeds, for SIMULATION_SECONDS (an hour).
+# in: verify
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 . "$REPO/tools/dev/simulate.sh"
 
