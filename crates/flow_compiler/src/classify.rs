@@ -10,7 +10,7 @@ use openflow::{Action, Actions, Field, Flow, Match, Subfield, mac_to_u64};
 use crate::plan::{Network, Plan, Port, foreign_pairs, split};
 use crate::services::{dhcp_service, port_identity};
 use crate::tables::*;
-use crate::{Cookie, services};
+use crate::{Cookie, services, services6};
 
 /// Prefix, host: the part of a locator that names a host.
 pub(crate) const LOCATOR_HOST_MASK: [u8; 6] = [0xff, 0xff, 0xff, 0, 0, 0];
@@ -40,6 +40,11 @@ pub(crate) fn flows(plan: &Plan<'_>, out: &mut Vec<Flow>) {
             from().udp4().udp_src(53),
             from().tcp4().with(Field::TcpSrc, 53),
             from().tcp4().with(Field::TcpSrc, 80),
+            from().udp6().udp_src(547),
+            from().udp6().udp_src(53),
+            from().tcp6().with(Field::TcpSrc, 53),
+            from().tcp6().with(Field::TcpSrc, 80),
+            from().icmpv6_type(services6::ROUTER_ADVERTISEMENT),
         ] {
             out.push(Flow::new(CLASSIFY, 100, m, Actions::new().goto(REPLY)).cookie(host));
         }

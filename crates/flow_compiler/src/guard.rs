@@ -4,7 +4,7 @@
 //! advertises no other's address. Ports without port security do not come by here.
 
 use ipnet::IpNet;
-use openflow::{Actions, Field, Flow, Match, ip_proto};
+use openflow::{Actions, Field, Flow, Match, ip_proto, mac_to_u64};
 
 use crate::Cookie;
 use crate::plan::{Identity, Plan, Port, split};
@@ -15,6 +15,7 @@ const ROUTER_SOLICITATION: u8 = 133;
 const ROUTER_ADVERTISEMENT: u8 = 134;
 const NEIGHBOUR_SOLICITATION: u8 = 135;
 const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+const REDIRECT: u8 = 137;
 /// ICMPv6 that a host without an address yet sends from `::` (RFC 4861, 4862, 3810): multicast
 /// listener reports and solicitations.
 const FROM_UNSPECIFIED: [u8; 5] = [131, 132, 143, ROUTER_SOLICITATION, NEIGHBOUR_SOLICITATION];
@@ -25,7 +26,9 @@ pub(crate) fn flows(plan: &Plan<'_>, out: &mut Vec<Flow>) {
         (100, Match::any().udp4().udp_src(67).udp_dst(68)),
         (100, Match::any().udp6().udp_src(547).udp_dst(546)),
         (100, Match::any().icmpv6_type(ROUTER_ADVERTISEMENT)),
+        (100, Match::any().icmpv6_type(REDIRECT)),
         (80, Match::any().icmpv6_type(NEIGHBOUR_ADVERTISEMENT)),
+        (80, Match::any().icmpv6_type(NEIGHBOUR_SOLICITATION)),
     ];
     for (priority, m) in forbidden {
         out.push(Flow::new(PROTOCOL_GUARD, priority, m, Actions::drop()).cookie(host));
@@ -35,13 +38,29 @@ pub(crate) fn flows(plan: &Plan<'_>, out: &mut Vec<Flow>) {
 
     for (_, port) in plan.ports().filter(|(_, p)| p.local.spec.port_security) {
         for identity in port.identities() {
+            solicitations(port, &identity, out);
             advertisements(port, &identity, out);
             addresses(port, &identity, out);
         }
     }
 }
 
-/// A neighbour advertisement names an address of the port.
+/// The MAC that neighbour discovery carries is the sender's own, or there is none.
+fn own_or_none(m: &Match, field: Field, identity: &Identity) -> [Match; 2] {
+    let own = u128::from(mac_to_u64(identity.mac.0));
+    [m.clone().with(field, own), m.clone().with(field, 0)]
+}
+
+/// A neighbour solicitation tells the sender's MAC.
+fn solicitations(port: &Port<'_>, identity: &Identity, out: &mut Vec<Flow>) {
+    let m = Match::any().in_port(port.local.ofport).icmpv6_type(NEIGHBOUR_SOLICITATION);
+    for m in own_or_none(&m, Field::NdSll, identity) {
+        let next = Actions::new().goto(ADDRESS_GUARD);
+        out.push(Flow::new(PROTOCOL_GUARD, 90, m, next).cookie(port.cookie()));
+    }
+}
+
+/// A neighbour advertisement names an address of the port, with its MAC.
 fn advertisements(port: &Port<'_>, identity: &Identity, out: &mut Vec<Flow>) {
     for net in &identity.nets {
         if let IpNet::V6(net) = net {
@@ -49,10 +68,10 @@ fn advertisements(port: &Port<'_>, identity: &Identity, out: &mut Vec<Flow>) {
                 .in_port(port.local.ofport)
                 .icmpv6_type(NEIGHBOUR_ADVERTISEMENT)
                 .with_masked(Field::NdTarget, net.addr().to_bits(), net.netmask().to_bits());
-            out.push(
-                Flow::new(PROTOCOL_GUARD, 90, m, Actions::new().goto(ADDRESS_GUARD))
-                    .cookie(port.cookie()),
-            );
+            for m in own_or_none(&m, Field::NdTll, identity) {
+                let next = Actions::new().goto(ADDRESS_GUARD);
+                out.push(Flow::new(PROTOCOL_GUARD, 90, m, next).cookie(port.cookie()));
+            }
         }
     }
 }

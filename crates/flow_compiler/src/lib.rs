@@ -14,7 +14,7 @@
 //! ```text
 //!  guest ──► 0 CLASSIFY ─► 10 PROTOCOL_GUARD ─► 11 ADDRESS_GUARD ─► 20 SERVICES ──► 30 EGRESS_TRACK
 //!                 │                       (port security only)        │    │              │ ct
-//!                 │                                               23 ARP   21,22 ──► responders
+//!                 │                                               23–25    21,22 ──► responders
 //!                 │                                                   │                   ▼
 //!                 │         ┌── 42 FLOOD_REMOTE ◄ 41 FLOOD_LOCAL ◄ 40 LOOKUP ◄── 62 ◄ 60/61 RULES ◄ 31
 //!                 │         ▼                          │              │
@@ -36,8 +36,7 @@
 //!
 //! ## What is not here
 //! Frames to MACs that no port of the network may use are dropped, not flooded: a port without
-//! port security can send from such a MAC, but gets no answer to it. Neighbour discovery is
-//! flooded to the members of the network rather than answered on the host.
+//! port security can send from such a MAC, but gets no answer to it.
 
 mod classify;
 mod cookie;
@@ -47,15 +46,21 @@ mod plan;
 mod ranges;
 mod security;
 mod services;
+mod services6;
 pub mod tables;
 
 use host_protocol::{HostSpec, NeighbourSpec, NetworkSpec, PortSpec};
 use openflow::Flow;
 
 pub use cookie::Cookie;
+pub use plan::link_local;
 pub use services::{
     LINK_LOCAL_SERVICE, RESPONDER_MAC, RESPONDER_NETWORK, ROUTER_MAC, port_identity,
     port_of_identity, service_addresses,
+};
+pub use services6::{
+    LINK_LOCAL_SERVICE6, PORT_NETWORK6, RESPONDER_NETWORK6, ROUTER_LINK_LOCAL, port_identity6,
+    port_of_identity6, service_addresses6,
 };
 
 /// A port of this host with what the host itself decided for it.
@@ -150,6 +155,7 @@ pub fn compile(input: &HostInput<'_>) -> Result<Vec<Flow>, CompileError> {
     classify::flows(&plan, &mut out);
     guard::flows(&plan, &mut out);
     services::flows(&plan, &mut out);
+    services6::flows(&plan, &mut out);
     security::flows(&plan, &mut out);
     forward::flows(&plan, &mut out);
     out.sort_by(|a, b| {

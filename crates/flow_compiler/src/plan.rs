@@ -9,6 +9,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::security::rules::RuleSets;
 use crate::services::service_addresses;
+use crate::services6::service_addresses6;
 use crate::{CompileError, Cookie, HostInput, LocalPort};
 
 /// Highest number that fits the 24 bits of a locator.
@@ -34,6 +35,8 @@ pub(crate) struct Network<'a> {
     pub neighbours: Vec<Neighbour<'a>>,
     /// Addresses of the responders in this network: see [`service_addresses`].
     pub services: Vec<Ipv4Addr>,
+    /// The same over IPv6: see [`service_addresses6`].
+    pub services6: Vec<Ipv6Addr>,
 }
 
 /// A port of this host that forwards.
@@ -66,6 +69,7 @@ impl<'a> Plan<'a> {
                 ports: Vec::new(),
                 neighbours: Vec::new(),
                 services: Vec::new(),
+                services6: Vec::new(),
             };
             if let Some(other) = networks.insert(spec.network_number, network) {
                 return Err(CompileError::Duplicate {
@@ -114,6 +118,8 @@ impl<'a> Plan<'a> {
             let taken = network.addresses().map(|(ip, _)| ip).collect::<BTreeSet<_>>();
             network.services =
                 service_addresses(network.spec, |ip| taken.contains(&IpAddr::V4(ip)));
+            network.services6 =
+                service_addresses6(network.spec, |ip| taken.contains(&IpAddr::V6(ip)));
         }
         Ok(Plan {
             host_number: input.spec.host_number,
@@ -144,6 +150,12 @@ impl<'a> Network<'a> {
         let remote =
             self.neighbours.iter().flat_map(|n| n.spec.ips.iter().map(|ip| (*ip, n.spec.mac)));
         local.chain(remote)
+    }
+
+    /// The own MACs of all ports.
+    pub fn macs(&self) -> impl Iterator<Item = MacAddress> {
+        let local = self.ports.iter().map(|p| p.local.spec.mac);
+        local.chain(self.neighbours.iter().map(|n| n.spec.mac))
     }
 
     /// The addresses of the members of each security group, in as few ranges as hold exactly them.
@@ -197,6 +209,17 @@ impl Port<'_> {
             .take(254)
     }
 
+    /// The addresses that the port asks services from over IPv6: that of its link, then its fixed
+    /// ones in the document's order; at most 254.
+    pub fn ipv6(&self) -> impl Iterator<Item = Ipv6Addr> {
+        let spec = self.local.spec;
+        let fixed = spec.fixed_ips.iter().filter_map(|f| match f.ip {
+            IpAddr::V6(ip) => Some(ip),
+            IpAddr::V4(_) => None,
+        });
+        std::iter::once(link_local(spec.mac)).chain(fixed).take(254)
+    }
+
     /// What the port may send from: its own MAC with its addresses, then each MAC of an allowed
     /// address pair with those of the pairs. Every MAC has its link-local IPv6 address too.
     pub fn identities(&self) -> Vec<Identity> {
@@ -245,7 +268,7 @@ pub(crate) fn foreign_pairs(
 }
 
 /// Modified EUI-64 in fe80::/64 (RFC 4291, appendix A).
-pub(crate) fn link_local(mac: MacAddress) -> Ipv6Addr {
+pub fn link_local(mac: MacAddress) -> Ipv6Addr {
     let [a, b, c, d, e, f] = mac.0;
     Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
 }

@@ -1,4 +1,4 @@
-//! DHCP, DNS, metadata and ARP: what a guest asks of its network and the host answers.
+//! DHCP, DNS, metadata and ARP: what a guest asks of its network over IPv4 and the host answers.
 //!
 //! The responders are ordinary sockets in a namespace of the host. So that a thousand networks
 //! with the same addresses can ask at once, a request is rewritten on its way:
@@ -90,6 +90,7 @@ pub(crate) fn flows(plan: &Plan<'_>, out: &mut Vec<Flow>) {
         out.push(Flow::new(table, priority, m, actions).cookie(host));
     };
     push(SERVICES, 100, Match::any().arp(), Actions::new().goto(ARP));
+    push(SERVICES, 100, Match::any().icmpv6_type(135), Actions::new().goto(NEIGHBOUR));
     push(SERVICES, 10, Match::any(), Actions::new().goto(EGRESS_TRACK));
     push(ARP, 10, Match::any(), Actions::new().goto(LOOKUP));
     for network in plan.networks.values() {

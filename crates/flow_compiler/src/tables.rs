@@ -24,10 +24,16 @@ pub const SERVICE_SOURCE: u8 = 21;
 pub const SERVICE_SEND: u8 = 22;
 /// ARP answered on the host, or forwarded.
 pub const ARP: u8 = 23;
+/// Neighbour solicitations that the host answers become advertisements, others go on.
+pub const NEIGHBOUR: u8 = 24;
+/// The rest of such an advertisement: its target's MAC.
+pub const NEIGHBOUR_ANSWER: u8 = 25;
 /// Conntrack for what a guest sends.
 pub const EGRESS_TRACK: u8 = 30;
 /// Direction of its connection.
 pub const EGRESS_STATE: u8 = 31;
+/// Rules without state, for ports that have some: before the tracker.
+pub const STATELESS_EGRESS: u8 = 32;
 /// Destination MAC within the network.
 pub const LOOKUP: u8 = 40;
 /// A copy for each local member.
@@ -38,6 +44,8 @@ pub const FLOOD_REMOTE: u8 = 42;
 pub const INGRESS_TRACK: u8 = 50;
 /// Direction of its connection.
 pub const INGRESS_STATE: u8 = 51;
+/// Rules without state for what a guest gets.
+pub const STATELESS_INGRESS: u8 = 52;
 /// Connections that the port began.
 pub const RULES_EGRESS: u8 = 60;
 /// Connections that others began.
@@ -87,13 +95,17 @@ pub const NAMES: &[(u8, &str)] = &[
     (SERVICE_SOURCE, "service source"),
     (SERVICE_SEND, "service send"),
     (ARP, "arp"),
+    (NEIGHBOUR, "neighbour discovery"),
+    (NEIGHBOUR_ANSWER, "neighbour answer"),
     (EGRESS_TRACK, "egress track"),
     (EGRESS_STATE, "egress state"),
+    (STATELESS_EGRESS, "stateless egress rules"),
     (LOOKUP, "lookup"),
     (FLOOD_LOCAL, "flood local"),
     (FLOOD_REMOTE, "flood remote"),
     (INGRESS_TRACK, "ingress track"),
     (INGRESS_STATE, "ingress state"),
+    (STATELESS_INGRESS, "stateless ingress rules"),
     (RULES_EGRESS, "egress rules"),
     (RULES_INGRESS, "ingress rules"),
     (ACCEPT, "accept"),

@@ -15,7 +15,7 @@ mod mutants;
 #[path = "pipeline/world.rs"]
 mod world;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use frame::{Body, Frame, Tuple};
 use host_protocol::SecurityRule;
@@ -84,8 +84,42 @@ fn any_body() -> impl Strategy<Value = Body> {
             let tpa = if gateway && tpa > 5 { v4(254) } else { v4(tpa) };
             Body::Arp { op, sha: mac(sha).0, spa, tha: [0; 6], tpa }
         }),
+        2 => any_discovery(),
         1 => prop_oneof![Just(0x88b5), Just(0x88cc)].prop_map(Body::Other),
     ]
+}
+
+/// Neighbour discovery about ports, gateways and services that are there, and about others.
+fn any_discovery() -> impl Strategy<Value = Body> {
+    let v6 = |n: u8| match address(n, true) {
+        std::net::IpAddr::V6(ip) => ip,
+        std::net::IpAddr::V4(_) => unreachable!(),
+    };
+    let named = prop_oneof![
+        6 => (1u8..8).prop_map(v6),
+        1 => Just(v6(254)),
+        2 => (1u8..8).prop_map(|n| model::link_local(mac(n).0)),
+        1 => prop_oneof![Just("fe80::a9fe:a9fe"), Just("fe80::c00:ff:fe00:1")]
+            .prop_map(|text| text.parse().unwrap()),
+    ];
+    let src = prop_oneof![1 => Just(Ipv6Addr::UNSPECIFIED), 5 => (1u8..6).prop_map(v6)];
+    let told = proptest::option::weighted(0.8, (1u8..6).prop_map(|n| mac(n).0));
+    (prop::bool::weighted(0.7), src, named, told, any::<bool>()).prop_map(
+        |(asks, src, target, mac, group)| Body::Nd {
+            kind: if asks { 135 } else { 136 },
+            src,
+            // The group of all that share the target's last 24 bits (RFC 4291, section 2.7.1).
+            dst: match group {
+                true => Ipv6Addr::from_bits(
+                    (0xff02_u128 << 112) | 0x1_ff00_0000 | (target.to_bits() & 0xff_ffff),
+                ),
+                false => target,
+            },
+            target,
+            mac,
+            flags: if asks { 0 } else { 0x2000_0000 },
+        },
+    )
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
@@ -123,6 +157,14 @@ fn honest(cloud: &Cloud, from: usize, mut frame: Frame) -> Frame {
     let own = |v6: bool| spec.fixed_ips[usize::from(v6)].ip;
     match &mut frame.body {
         Body::Ip(tuple) => tuple.src = own(tuple.src.is_ipv6()),
+        Body::Nd { src, mac, .. } => {
+            *mac = mac.map(|_| spec.mac.0);
+            if !src.is_unspecified()
+                && let std::net::IpAddr::V6(ip) = own(true)
+            {
+                *src = ip;
+            }
+        }
         Body::Arp { sha, spa, .. } => {
             *sha = spec.mac.0;
             if !spa.is_unspecified()

@@ -29,6 +29,8 @@ fn network() -> NetworkSpec {
             enable_dhcp: true,
             dns_nameservers: Vec::new(),
             host_routes: Vec::new(),
+            ipv6_ra_mode: None,
+            ipv6_address_mode: None,
         }],
     }
 }
@@ -52,8 +54,11 @@ fn port() -> PortSpec {
             port_min: Some(22),
             port_max: Some(22),
             remote: Remote::Range("10.0.0.0/24".parse().unwrap()),
+            stateless: false,
         }],
         hostname: "guest".to_owned(),
+        dns_domain: None,
+        dhcp_options: Vec::new(),
         attachment: Attachment::Tap,
         server_id: None,
     }
@@ -70,6 +75,7 @@ fn neighbour() -> NeighbourSpec {
         allowed_address_pairs: Vec::new(),
         security_groups: vec!["theirs".to_owned()],
         hostname: "far".to_owned(),
+        dns_domain: None,
     }
 }
 

@@ -34,6 +34,8 @@ fn network(id: &str, number: u32) -> NetworkSpec {
                 enable_dhcp: true,
                 dns_nameservers: Vec::new(),
                 host_routes: Vec::new(),
+                ipv6_ra_mode: None,
+                ipv6_address_mode: None,
             },
             SubnetSpec {
                 subnet_id: format!("{id}-subnet6"),
@@ -42,6 +44,8 @@ fn network(id: &str, number: u32) -> NetworkSpec {
                 enable_dhcp: false,
                 dns_nameservers: Vec::new(),
                 host_routes: Vec::new(),
+                ipv6_ra_mode: None,
+                ipv6_address_mode: None,
             },
         ],
     }
@@ -55,6 +59,7 @@ fn rule(direction: Direction, protocol: Option<u8>, port: Option<u16>) -> Securi
         port_min: port,
         port_max: port,
         remote: Remote::Anyone,
+        stateless: false,
     }
 }
 
@@ -82,6 +87,8 @@ fn port(network: &str, number: u32, last: u8) -> PortSpec {
         security_groups: vec!["members".to_owned()],
         security_rules: open(),
         hostname: format!("{network}-{last}"),
+        dns_domain: None,
+        dhcp_options: Vec::new(),
         attachment: Attachment::Tap,
         server_id: Some(format!("server-{network}{last}")),
     }

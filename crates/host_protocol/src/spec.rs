@@ -53,6 +53,28 @@ pub struct SubnetSpec {
     /// Routes to hand out (destination, next hop).
     #[serde(default)]
     pub host_routes: Vec<(IpNet, IpAddr)>,
+    /// How routers tell guests to find their IPv6 addresses; absent means that the host sends no
+    /// router advertisements about the subnet. Always absent for IPv4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_ra_mode: Option<Ipv6Mode>,
+    /// How guests get their IPv6 addresses; absent means by nothing that the host does. Always
+    /// absent for IPv4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_address_mode: Option<Ipv6Mode>,
+}
+
+/// How an IPv6 guest comes by its address and by the rest of its configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ipv6Mode {
+    /// Both from router advertisements (RFC 4862, RFC 8106).
+    Slaac,
+    /// The address from router advertisements, the rest by DHCPv6 (RFC 8415, section 6.1).
+    #[serde(rename = "dhcpv6-stateless")]
+    Dhcpv6Stateless,
+    /// Both by DHCPv6.
+    #[serde(rename = "dhcpv6-stateful")]
+    Dhcpv6Stateful,
 }
 
 /// An address of a port.
@@ -106,10 +128,27 @@ pub struct PortSpec {
     pub security_rules: Vec<SecurityRule>,
     /// Name in the tenant's DNS and in DHCP, without domain.
     pub hostname: String,
+    /// Its domain, where that is not the network's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns_domain: Option<String>,
+    /// More that DHCP tells the guest, before what the subnet says; in order of name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dhcp_options: Vec<DhcpOption>,
     /// What is plugged in.
     pub attachment: Attachment,
     /// The server that it belongs to, if any: metadata requests from this port are about it.
     pub server_id: Option<String>,
+}
+
+/// An option that DHCP hands out to one port (`extra_dhcp_opts` of the API).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct DhcpOption {
+    /// Its name (`bootfile-name`, `tftp-server`, …) or its number in decimal.
+    pub name: String,
+    /// Its value as text, as the API got it.
+    pub value: String,
+    /// For DHCPv6 rather than DHCPv4.
+    pub ipv6: bool,
 }
 
 /// Which way a rule looks at traffic, from the port.
@@ -138,6 +177,9 @@ pub struct SecurityRule {
     pub port_max: Option<u16>,
     /// The other side.
     pub remote: Remote,
+    /// Judges each packet by itself, in the rule's own direction: an answer needs a rule too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stateless: bool,
 }
 
 /// Whom a rule lets a port talk to.
@@ -152,6 +194,8 @@ pub enum Remote {
     /// live. A host has a document for each of them, so a port that comes or goes is said to each
     /// host once, however many ports there have rules about its groups.
     Group(String),
+    /// Addresses of any of these ranges: an address group. Sorted; empty means nobody.
+    Addresses(Vec<IpNet>),
 }
 
 /// A port of one of the host's networks that lives on another host of the L2 domain.
@@ -176,6 +220,9 @@ pub struct NeighbourSpec {
     pub security_groups: Vec<String>,
     /// Name in the tenant's DNS.
     pub hostname: String,
+    /// Its domain, where that is not the network's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns_domain: Option<String>,
 }
 
 /// What a server's guest should be doing.

@@ -10,6 +10,9 @@
 //! The rules look at the packet that began the connection, so a reply is judged by the rule that
 //! its connection needs, each time. What no rule allows is dropped. A rule about a group is met by the
 //! addresses of those local ports and neighbours of the network whose documents name the group.
+//!
+//! Rules without state come before the tracker: a packet that one of them allows is not tracked at
+//! all, and its answer needs a rule of its own.
 
 pub(crate) mod rules;
 
@@ -59,13 +62,21 @@ pub(crate) fn flows(plan: &Plan<'_>, out: &mut Vec<Flow>) {
         }
         push(ACCEPT, 90, on_path().ct_state(ct_state::TRK, 0), onward);
     }
+    // What no stateless rule allows is a matter for the tracker.
+    for (table, next) in [(STATELESS_EGRESS, EGRESS_STATE), (STATELESS_INGRESS, INGRESS_STATE)] {
+        for family in [Match::ipv4, Match::ipv6] {
+            let zone = Subfield::new(Field::Reg(REG_TRACK), 0, 16);
+            let actions = Actions::new().ct(Ct::zone_from(zone).table(next));
+            push(table, 10, family(Match::any()), actions);
+        }
+    }
     for (_, port) in plan.ports() {
-        track(port, out);
+        track(port, plan.rules.is_partly_stateless(port.rules), out);
     }
     plan.rules.flows(&plan.networks, out);
 }
 
-fn track(port: &Port<'_>, out: &mut Vec<Flow>) {
+fn track(port: &Port<'_>, stateless: bool, out: &mut Vec<Flow>) {
     let sent = || Match::any().in_port(port.local.ofport);
     let got = || Match::any().reg(REG_DESTINATION, port.local.ofport);
     let mut push = |table, m, actions| {
@@ -77,14 +88,17 @@ fn track(port: &Port<'_>, out: &mut Vec<Flow>) {
         return;
     }
     let zone = port.local.ct_zone;
-    let through = |path: u32, table: u8| {
-        Actions::new()
+    let through = |path: u32, state: u8, rules: u8| {
+        let actions = Actions::new()
             .set_reg(REG_RULES, port.rules)
-            .set_reg(REG_TRACK, path | u32::from(zone))
-            .ct(Ct::zone(zone).table(table))
+            .set_reg(REG_TRACK, path | u32::from(zone));
+        match stateless {
+            true => actions.goto(rules),
+            false => actions.ct(Ct::zone(zone).table(state)),
+        }
     };
     for family in [Match::ipv4, Match::ipv6] {
-        push(EGRESS_TRACK, family(sent()), through(PATH_EGRESS, EGRESS_STATE));
-        push(INGRESS_TRACK, family(got()), through(PATH_INGRESS, INGRESS_STATE));
+        push(EGRESS_TRACK, family(sent()), through(PATH_EGRESS, EGRESS_STATE, STATELESS_EGRESS));
+        push(INGRESS_TRACK, family(got()), through(PATH_INGRESS, INGRESS_STATE, STATELESS_INGRESS));
     }
 }

@@ -3,17 +3,21 @@
 //!
 //! A rule about a group is a conjunction of two clauses: a packet of the set that fits what the
 //! rule says, and an address of a member. The members are said once for each network, however
-//! many rules and sets are about them, so a member that comes or goes changes its own flow alone:
+//! many rules and sets are about them, so a member that comes or goes changes its own flow alone.
+//! A rule about a list of addresses is such a conjunction too, whose members are the same everywhere:
 //!
 //! ```text
-//!   set, protocol, port ──► conjunction(group, 1/2) ┐
-//!                                                   ├─► conj_id = group ─► ACCEPT
-//!   network, address    ──► conjunction(group, 2/2) ┘
+//!   set, protocol, port ──► conjunction(party, 1/2) ┐
+//!                                                   ├─► conj_id = party ─► ACCEPT
+//!   network, address    ──► conjunction(party, 2/2) ┘
 //! ```
 //! The packet's own set is in a register, so only its own rules can meet the first clause, and one
-//! number for each group will do.
+//! number for each party will do.
+//!
+//! A stateless rule says the same of each packet itself, in tables that come before the tracker.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use host_protocol::{Direction, Remote, SecurityRule};
 use ipnet::IpNet;
@@ -29,24 +33,43 @@ const WITH_PORTS: [u8; 4] = [ip_proto::TCP, ip_proto::UDP, DCCP, ip_proto::SCTP]
 const DCCP: u8 = 33;
 /// Rules that one flow can hold.
 const WHOLE: u16 = 100;
-/// Clauses of rules about groups; another priority than [`WHOLE`], as the switch demands.
+/// Clauses of rules about parties; another priority than [`WHOLE`], as the switch demands.
 const CLAUSE: u16 = 90;
 
-/// What a set of rules lets begin, as matches on the packet that begins it.
+/// Whom a rule is about, when that is more than one flow can say.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Party {
+    /// Members of a group, in the port's own network.
+    Group(String),
+    /// Addresses, in any network.
+    Addresses(Vec<IpNet>),
+}
+
+impl fmt::Display for Party {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Party::Group(group) => f.write_str(group),
+            Party::Addresses(nets) => nets.iter().try_for_each(|net| write!(f, "{net},")),
+        }
+    }
+}
+
+/// What a set of rules lets begin, as matches on the packet that begins it; and what it lets pass
+/// packet by packet, in the tables of stateless rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Set {
     /// By table.
     whole: BTreeSet<(u8, Match)>,
-    /// By table, and from or to members of the group.
-    with_group: BTreeSet<(u8, Match, String)>,
+    /// By table, and from or to the party.
+    with_party: BTreeSet<(u8, Match, Party)>,
 }
 
 /// The distinct sets of rules, by identifier.
 #[derive(Default)]
 pub(crate) struct RuleSets {
     sets: BTreeMap<u32, Set>,
-    /// Whose members must be known: network number, table, IPv6, group.
-    watched: BTreeSet<(u32, u8, bool, String)>,
+    /// Whose members must be known: network number (0 for all), table, IPv6, party.
+    watched: BTreeSet<(u32, u8, bool, Party)>,
 }
 
 impl RuleSets {
@@ -55,24 +78,30 @@ impl RuleSets {
     pub fn add(&mut self, network: u32, rules: &[SecurityRule]) -> u32 {
         let mut set = Set::default();
         for rule in rules {
-            let table = table_of(rule.direction);
+            let table = table_of(rule);
+            let fits = fits(rule).into_iter();
+            let mut about = |network: u32, party: Party| {
+                set.with_party.extend(fits.clone().map(|m| (table, m, party.clone())));
+                self.watched.insert((network, table, rule.ipv6, party));
+            };
             match &rule.remote {
-                Remote::Anyone => set.whole.extend(fits(rule).into_iter().map(|m| (table, m))),
-                Remote::Range(net) => {
-                    let matches = fits(rule).into_iter();
-                    let matches = matches.filter_map(|m| other_side(m, table, rule.ipv6, *net));
-                    set.whole.extend(matches.map(|m| (table, m)));
+                Remote::Group(group) => about(network, Party::Group(group.clone())),
+                Remote::Addresses(nets) if nets.len() > 1 => {
+                    about(0, Party::Addresses(IpNet::aggregate(nets)));
                 }
-                Remote::Group(group) => {
-                    let matches = fits(rule).into_iter().map(|m| (table, m, group.clone()));
-                    set.with_group.extend(matches);
-                    self.watched.insert((network, table, rule.ipv6, group.clone()));
+                Remote::Anyone => set.whole.extend(fits.map(|m| (table, m))),
+                Remote::Range(_) | Remote::Addresses(_) => {
+                    let matches = fits.flat_map(|m| {
+                        let with = |net: &IpNet| other_side(m.clone(), table, rule.ipv6, *net);
+                        ranges(&rule.remote).iter().filter_map(with).collect::<Vec<_>>()
+                    });
+                    set.whole.extend(matches.map(|m| (table, m)));
                 }
             }
         }
         let whole = set.whole.iter().map(|(table, m)| format!("{table} {m}"));
-        let grouped = set.with_group.iter().map(|(table, m, group)| format!("{table} {m} {group}"));
-        let mut id = hash(whole.chain(grouped));
+        let partly = set.with_party.iter().map(|(table, m, party)| format!("{table} {m} {party}"));
+        let mut id = hash(whole.chain(partly));
         loop {
             match self.sets.get(&id) {
                 Some(other) if *other == set => return id,
@@ -84,63 +113,88 @@ impl RuleSets {
         id
     }
 
+    /// Whether a set has rules that judge packets by themselves.
+    pub fn is_partly_stateless(&self, id: u32) -> bool {
+        let stateless = |table: u8| matches!(table, STATELESS_EGRESS | STATELESS_INGRESS);
+        self.sets.get(&id).is_some_and(|set| {
+            set.whole.iter().any(|(table, _)| stateless(*table))
+                || set.with_party.iter().any(|(table, ..)| stateless(*table))
+        })
+    }
+
     pub fn flows(&self, networks: &BTreeMap<u32, Network<'_>>, out: &mut Vec<Flow>) {
         let conjunctions = self.conjunctions();
         for (&id, set) in &self.sets {
             let cookie = Cookie::Rules(id).encode();
             for (table, m) in &set.whole {
-                let actions = Actions::new().goto(ACCEPT);
                 let m = m.clone().reg(REG_RULES, id);
-                out.push(Flow::new(*table, WHOLE, m, actions).cookie(cookie));
+                out.push(Flow::new(*table, WHOLE, m, accept(*table)).cookie(cookie));
             }
             let mut clauses = Clauses::default();
-            for (table, m, group) in &set.with_group {
-                clauses.add(*table, m.clone().reg(REG_RULES, id), conjunctions.get(group));
+            for (table, m, party) in &set.with_party {
+                clauses.add(*table, m.clone().reg(REG_RULES, id), conjunctions.get(party));
             }
             clauses.flows(0, cookie, out);
         }
         let met: BTreeSet<(u8, u32)> = self
             .watched
             .iter()
-            .filter_map(|(_, table, _, group)| Some((*table, *conjunctions.get(group)?)))
+            .filter_map(|(_, table, _, party)| Some((*table, *conjunctions.get(party)?)))
             .collect();
         for (table, id) in met {
             let m = Match::any().conj_id(id);
-            let actions = Actions::new().goto(ACCEPT);
-            out.push(Flow::new(table, CLAUSE, m, actions).cookie(Cookie::Group(id).encode()));
+            let cookie = Cookie::Group(id).encode();
+            out.push(Flow::new(table, CLAUSE, m, accept(table)).cookie(cookie));
         }
         for (number, network) in networks {
             let members = network.members();
             let mut clauses = Clauses::default();
-            for (_, table, ipv6, group) in self.watched.iter().filter(|(n, ..)| n == number) {
+            for (_, table, ipv6, party) in self.watched.iter().filter(|(n, ..)| n == number) {
+                let Party::Group(group) = party else { continue };
                 for net in members.get(group.as_str()).into_iter().flatten() {
-                    let m = Match::any().metadata((*number).into());
-                    let m = m.ct_state(ct_state::TRK, ct_state::INV);
-                    let m = if *ipv6 { m.ipv6() } else { m.ipv4() };
+                    let m = judged(*table, *ipv6).metadata((*number).into());
                     if let Some(m) = other_side(m, *table, *ipv6, *net) {
-                        clauses.add(*table, m, conjunctions.get(group));
+                        clauses.add(*table, m, conjunctions.get(party));
                     }
                 }
             }
             clauses.flows(1, network.cookie(), out);
         }
+        let mut clauses = Clauses::default();
+        for (_, table, ipv6, party) in &self.watched {
+            let Party::Addresses(nets) = party else { continue };
+            for net in nets {
+                if let Some(m) = other_side(judged(*table, *ipv6), *table, *ipv6, *net) {
+                    clauses.add(*table, m, conjunctions.get(party));
+                }
+            }
+        }
+        clauses.flows(1, Cookie::Host.encode(), out);
     }
 
-    /// A number for each group that a rule is about: a hash of its name, for the same reason as
+    /// A number for each party that a rule is about: a hash of its name, for the same reason as
     /// that of a set.
-    fn conjunctions(&self) -> BTreeMap<&String, u32> {
-        let groups: BTreeSet<&String> = self.watched.iter().map(|(.., group)| group).collect();
+    fn conjunctions(&self) -> BTreeMap<&Party, u32> {
+        let parties: BTreeSet<&Party> = self.watched.iter().map(|(.., party)| party).collect();
         let mut taken = BTreeSet::new();
-        groups
+        parties
             .into_iter()
-            .map(|group| {
-                let mut id = hash([group.clone()]);
+            .map(|party| {
+                let mut id = hash([party.to_string()]);
                 while !taken.insert(id) {
                     id = id.wrapping_add(1).max(1);
                 }
-                (group, id)
+                (party, id)
             })
             .collect()
+    }
+}
+
+fn ranges(remote: &Remote) -> &[IpNet] {
+    match remote {
+        Remote::Range(net) => std::slice::from_ref(net),
+        Remote::Addresses(nets) => nets,
+        Remote::Anyone | Remote::Group(_) => &[],
     }
 }
 
@@ -174,27 +228,49 @@ fn hash(lines: impl IntoIterator<Item = String>) -> u32 {
     hash.max(1)
 }
 
-fn table_of(direction: Direction) -> u8 {
-    match direction {
-        Direction::Egress => RULES_EGRESS,
-        Direction::Ingress => RULES_INGRESS,
+fn table_of(rule: &SecurityRule) -> u8 {
+    match (rule.direction, rule.stateless) {
+        (Direction::Egress, false) => RULES_EGRESS,
+        (Direction::Ingress, false) => RULES_INGRESS,
+        (Direction::Egress, true) => STATELESS_EGRESS,
+        (Direction::Ingress, true) => STATELESS_INGRESS,
     }
+}
+
+/// Whether the rules of a table look at the packet itself, not at the one that began the connection.
+fn is_stateless(table: u8) -> bool {
+    matches!(table, STATELESS_EGRESS | STATELESS_INGRESS)
+}
+
+/// What becomes of a packet that a rule of the table allows.
+fn accept(table: u8) -> Actions {
+    Actions::new().goto(match table {
+        STATELESS_EGRESS => LOOKUP,
+        STATELESS_INGRESS => DELIVER,
+        _ => ACCEPT,
+    })
+}
+
+/// Packets of one family that the rules of a table judge.
+fn judged(table: u8, ipv6: bool) -> Match {
+    let m = if ipv6 { Match::any().ipv6() } else { Match::any().ipv4() };
+    if is_stateless(table) { m } else { m.ct_state(ct_state::TRK, ct_state::INV) }
 }
 
 /// What a rule says but for the other side.
 fn fits(rule: &SecurityRule) -> Vec<Match> {
-    let mut base = Match::any().ct_state(ct_state::TRK, ct_state::INV);
-    base = if rule.ipv6 { base.ipv6() } else { base.ipv4() };
+    let mut base = judged(table_of(rule), rule.ipv6);
     // "ICMP" means the family's own.
     let protocol = match rule.protocol {
         Some(ip_proto::ICMP) if rule.ipv6 => Some(ip_proto::ICMPV6),
         other => other,
     };
     if let Some(protocol) = protocol {
-        base = base.with(Field::CtIpProto, protocol.into());
+        let field = if rule.stateless { Field::IpProto } else { Field::CtIpProto };
+        base = base.with(field, protocol.into());
     }
     match protocol {
-        Some(p) if WITH_PORTS.contains(&p) => ports(&base, rule),
+        Some(p) if WITH_PORTS.contains(&p) => ports(&base, rule, p),
         Some(ip_proto::ICMP | ip_proto::ICMPV6) => vec![icmp(base, rule)],
         _ => vec![base],
     }
@@ -203,33 +279,51 @@ fn fits(rule: &SecurityRule) -> Vec<Match> {
 /// With the other side's address; `None` when it is of the other family, of which the rule says
 /// nothing.
 fn other_side(m: Match, table: u8, ipv6: bool, net: IpNet) -> Option<Match> {
-    match (split(net.trunc()), ipv6, table) {
-        (Ok(net), false, RULES_INGRESS) => Some(m.ct_ipv4_src(net)),
-        (Ok(net), false, _) => Some(m.ct_ipv4_dst(net)),
-        (Err(net), true, RULES_INGRESS) => Some(m.ct_ipv6_src(net)),
-        (Err(net), true, _) => Some(m.ct_ipv6_dst(net)),
-        _ => None,
-    }
+    let from = matches!(table, RULES_INGRESS | STATELESS_INGRESS);
+    Some(match (split(net.trunc()), ipv6, is_stateless(table)) {
+        (Ok(net), false, false) if from => m.ct_ipv4_src(net),
+        (Ok(net), false, false) => m.ct_ipv4_dst(net),
+        (Ok(net), false, true) if from => m.ipv4_src(net),
+        (Ok(net), false, true) => m.ipv4_dst(net),
+        (Err(net), true, false) if from => m.ct_ipv6_src(net),
+        (Err(net), true, false) => m.ct_ipv6_dst(net),
+        (Err(net), true, true) if from => m.ipv6_src(net),
+        (Err(net), true, true) => m.ipv6_dst(net),
+        _ => return None,
+    })
 }
 
-fn ports(base: &Match, rule: &SecurityRule) -> Vec<Match> {
+fn ports(base: &Match, rule: &SecurityRule, protocol: u8) -> Vec<Match> {
     let (low, high) = match (rule.port_min, rule.port_max) {
         (None, None) => return vec![base.clone()],
         (low, high) => (low.unwrap_or(0), high.unwrap_or(u16::MAX)),
     };
+    let field = match (rule.stateless, protocol) {
+        (false, _) => Field::CtTpDst,
+        (true, ip_proto::TCP) => Field::TcpDst,
+        (true, ip_proto::UDP) => Field::UdpDst,
+        (true, ip_proto::SCTP) => Field::SctpDst,
+        // The switch does not read DCCP's ports: what it cannot see it cannot allow.
+        (true, _) => return Vec::new(),
+    };
     masks(low, high)
         .into_iter()
-        .map(|(value, mask)| base.clone().with_masked(Field::CtTpDst, value.into(), mask.into()))
+        .map(|(value, mask)| base.clone().with_masked(field, value.into(), mask.into()))
         .collect()
 }
 
 /// ICMP's type and code stand where ports do.
 fn icmp(mut base: Match, rule: &SecurityRule) -> Match {
+    let (kind_field, code_field) = match (rule.stateless, rule.ipv6) {
+        (false, _) => (Field::CtTpSrc, Field::CtTpDst),
+        (true, false) => (Field::IcmpType, Field::IcmpCode),
+        (true, true) => (Field::Icmpv6Type, Field::Icmpv6Code),
+    };
     if let Some(kind) = rule.port_min {
-        base = base.with(Field::CtTpSrc, kind.into());
+        base = base.with(kind_field, kind.into());
     }
     if let Some(code) = rule.port_max {
-        base = base.with(Field::CtTpDst, code.into());
+        base = base.with(code_field, code.into());
     }
     base
 }
@@ -246,6 +340,7 @@ mod tests {
             port_min: Some(min),
             port_max: Some(max),
             remote: Remote::Anyone,
+            stateless: false,
         }
     }
 
@@ -293,5 +388,40 @@ mod tests {
             "ct_state=-inv+trk,eth_type=0x800,ct_nw_proto=6,\
              ct_nw_src=10.1.2.0/255.255.255.0,ct_tp_dst=0x50/0xfffe"
         );
+    }
+
+    #[test]
+    fn a_stateless_rule_looks_at_the_packet_itself_and_is_another_set() {
+        let mut sets = RuleSets::default();
+        let id = sets.add(1, &[SecurityRule { stateless: true, ..tcp(80, 81) }]);
+        assert_ne!(id, sets.add(1, &[tcp(80, 81)]));
+        assert!(sets.is_partly_stateless(id));
+        let [(table, m)] = &sets.sets[&id].whole.iter().collect::<Vec<_>>()[..] else {
+            panic!("one match")
+        };
+        assert_eq!(*table, STATELESS_INGRESS);
+        assert_eq!(m.to_string(), "eth_type=0x800,nw_proto=6,tcp_dst=0x50/0xfffe");
+    }
+
+    #[test]
+    fn a_rule_about_addresses_is_met_by_each_of_them_in_every_network() {
+        let mut sets = RuleSets::default();
+        let addresses = |list: &[&str]| SecurityRule {
+            remote: Remote::Addresses(list.iter().map(|net| net.parse().unwrap()).collect()),
+            ..tcp(22, 22)
+        };
+        let many = sets.add(1, &[addresses(&["10.1.0.0/24", "10.3.0.1/32"])]);
+        assert_eq!(many, sets.add(2, &[addresses(&["10.1.0.0/24", "10.3.0.1/32"])]));
+        // One address is a range; none is nobody.
+        let one = sets.add(1, &[addresses(&["10.3.0.1/32"])]);
+        let range = Remote::Range("10.3.0.1/32".parse().unwrap());
+        assert_eq!(one, sets.add(1, &[SecurityRule { remote: range, ..tcp(22, 22) }]));
+        assert_eq!(sets.add(1, &[addresses(&[])]), sets.add(1, &[]));
+        let mut flows = Vec::new();
+        sets.flows(&BTreeMap::new(), &mut flows);
+        let members = flows.iter().filter(|flow| {
+            flow.actions.apply.iter().any(|a| matches!(a, Action::Conjunction { clause: 1, .. }))
+        });
+        assert_eq!(members.count(), 2);
     }
 }

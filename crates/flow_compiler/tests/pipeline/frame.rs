@@ -1,6 +1,6 @@
 //! A frame as a guest sends or hears it.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// An Ethernet address.
 pub type Mac = [u8; 6];
@@ -24,6 +24,16 @@ pub enum Body {
         tpa: Ipv4Addr,
     },
     Ip(Tuple),
+    /// Neighbour discovery: a solicitation (135) or an advertisement (136).
+    Nd {
+        kind: u8,
+        src: Ipv6Addr,
+        dst: Ipv6Addr,
+        target: Ipv6Addr,
+        /// The one option: the sender's MAC, or the target's.
+        mac: Option<Mac>,
+        flags: u32,
+    },
     /// Something else, by its Ethernet type.
     Other(u16),
 }
@@ -60,6 +70,15 @@ impl Tuple {
 }
 
 impl Frame {
+    /// Where the packet goes, if it is IP.
+    pub fn ip_dst(&self) -> Option<IpAddr> {
+        match &self.body {
+            Body::Ip(tuple) => Some(tuple.dst),
+            Body::Nd { dst, .. } => Some((*dst).into()),
+            Body::Arp { .. } | Body::Other(_) => None,
+        }
+    }
+
     pub fn is_group(&self) -> bool {
         self.eth_dst[0] & 1 == 1
     }

@@ -250,6 +250,21 @@ impl Packet {
             Body::Other(kind) => {
                 set(Field::EthType, (*kind).into());
             }
+            Body::Nd { kind, src, dst, target, mac, flags } => {
+                set(Field::EthType, 0x86dd);
+                set(Field::IpProto, 58);
+                set(Field::Ipv6Src, src.to_bits());
+                set(Field::Ipv6Dst, dst.to_bits());
+                set(Field::Icmpv6Type, (*kind).into());
+                set(Field::NdTarget, target.to_bits());
+                set(Field::NdReserved, (*flags).into());
+                if let Some(mac) = mac {
+                    let solicits = *kind == 135;
+                    let field = if solicits { Field::NdSll } else { Field::NdTll };
+                    set(field, mac_to_u64(*mac).into());
+                    set(Field::NdOptionsType, if solicits { 1 } else { 2 });
+                }
+            }
             Body::Ip(tuple) => {
                 match (tuple.src, tuple.dst) {
                     (IpAddr::V4(src), IpAddr::V4(dst)) => {
@@ -290,6 +305,19 @@ impl Packet {
                 tha: mac(Field::ArpTha),
                 tpa: v4(Field::ArpTpa),
             },
+            0x86dd if self.fields.contains_key(&Field::NdTarget) => {
+                let kind = self.get(Field::Icmpv6Type) as u8;
+                let (option, field) =
+                    if kind == 135 { (1, Field::NdSll) } else { (2, Field::NdTll) };
+                Body::Nd {
+                    kind,
+                    src: v6(Field::Ipv6Src),
+                    dst: v6(Field::Ipv6Dst),
+                    target: v6(Field::NdTarget),
+                    mac: (self.get(Field::NdOptionsType) == option).then(|| mac(field)),
+                    flags: self.get(Field::NdReserved) as u32,
+                }
+            }
             kind @ (0x0800 | 0x86dd) => {
                 let proto = self.get(Field::IpProto) as u8;
                 let ports = port_fields(proto);

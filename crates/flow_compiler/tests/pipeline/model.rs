@@ -2,7 +2,7 @@
 //! hear a frame that a port sends.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use host_protocol::{Direction, PortSpec, Remote, SecurityRule};
 use ipnet::IpNet;
@@ -30,13 +30,13 @@ impl Firewalls {
         if sender.port_security && !may_say(sender, frame) {
             return Vec::new();
         }
-        if let Body::Arp { op: 1, tpa, .. } = frame.body {
-            match answerer(cloud, from, tpa.into()) {
+        if let Some(asked) = asks_for(frame) {
+            match answerer(cloud, from, asked) {
                 Asked::Own => return Vec::new(),
-                Asked::Known(mac) => {
+                Asked::Known(mac) if can_be_answered(frame) => {
                     return vec![(Receiver::Port(from), answer(frame, mac))];
                 }
-                Asked::Unknown => {}
+                Asked::Known(_) | Asked::Unknown => {}
             }
         }
         if let Some(tuple) = tracked(frame)
@@ -69,6 +69,10 @@ impl Firewalls {
         if !spec.port_security {
             return true;
         }
+        let by_itself = |rule: &SecurityRule| rule.stateless && rule.direction == direction;
+        if spec.security_rules.iter().any(|r| by_itself(r) && fits(cloud, port, r, packet)) {
+            return true;
+        }
         if self.connections.contains(&(port, packet.clone())) {
             return allowed(cloud, port, direction, packet);
         }
@@ -92,7 +96,10 @@ impl Firewalls {
 /// Whether a rule lets a connection begin.
 fn allowed(cloud: &Cloud, port: usize, direction: Direction, first: &Tuple) -> bool {
     let rules = &cloud.ports[port].spec.security_rules;
-    rules.iter().any(|rule| rule.direction == direction && fits(cloud, port, rule, first))
+    rules
+        .iter()
+        .filter(|rule| !rule.stateless && rule.direction == direction)
+        .any(|rule| fits(cloud, port, rule, first))
 }
 
 /// Whether an address is one of a port in the group, on whatever host; in this network only.
@@ -131,6 +138,7 @@ fn fits(cloud: &Cloud, port: usize, rule: &SecurityRule, first: &Tuple) -> bool 
         && match &rule.remote {
             Remote::Anyone => true,
             Remote::Range(net) => net.contains(&other),
+            Remote::Addresses(nets) => nets.iter().any(|net| net.contains(&other)),
             Remote::Group(group) => is_member(cloud, cloud.ports[port].network, group, other),
         }
 }
@@ -154,24 +162,30 @@ fn neighbour_discovery(tuple: &Tuple) -> bool {
 /// Port security: the sender's own addresses, and nothing that only the network says.
 fn may_say(sender: &PortSpec, frame: &Frame) -> bool {
     let mac = frame.eth_src;
+    let known =
+        sender.mac.0 == mac || sender.allowed_address_pairs.iter().any(|(_, pair)| pair.0 == mac);
     let own = |ip: IpAddr| {
         let fixed = sender.fixed_ips.iter().map(|f| (IpNet::from(f.ip), sender.mac));
         let mut pairs = fixed.chain(sender.allowed_address_pairs.iter().copied());
         pairs.any(|(net, pair_mac)| pair_mac.0 == mac && net.contains(&ip))
+            || known && ip == IpAddr::V6(link_local(mac))
     };
     match &frame.body {
         Body::Other(_) => false,
         Body::Arp { op, sha, spa, .. } => {
             let probe = spa.is_unspecified() && *op == 1;
-            let known = sender.mac.0 == mac
-                || sender.allowed_address_pairs.iter().any(|(_, pair)| pair.0 == mac);
             *sha == mac && known && (probe || own((*spa).into()))
+        }
+        Body::Nd { kind, src, target, mac: told, .. } => {
+            let first = src.is_unspecified() && *kind == 135;
+            let its_own = *kind == 135 || own((*target).into());
+            told.is_none_or(|told| told == mac) && known && its_own && (first || own((*src).into()))
         }
         Body::Ip(tuple) => {
             let server = match (tuple.proto, tuple.src) {
                 (17, IpAddr::V4(_)) => (tuple.src_port, tuple.dst_port) == (67, 68),
                 (17, IpAddr::V6(_)) => (tuple.src_port, tuple.dst_port) == (547, 546),
-                (58, _) => matches!(tuple.src_port, 134 | 136),
+                (58, _) => matches!(tuple.src_port, 134 | 137),
                 _ => false,
             };
             !server && own(tuple.src)
@@ -185,9 +199,36 @@ enum Asked {
     Unknown,
 }
 
+/// The address whose MAC a frame asks for.
+fn asks_for(frame: &Frame) -> Option<IpAddr> {
+    match &frame.body {
+        Body::Arp { op: 1, tpa, .. } => Some((*tpa).into()),
+        Body::Nd { kind: 135, target, .. } => Some((*target).into()),
+        _ => None,
+    }
+}
+
+/// Who looks whether an address is free (RFC 4862, section 5.4) asks all; so does who does not say
+/// where to answer.
+fn can_be_answered(frame: &Frame) -> bool {
+    match &frame.body {
+        Body::Nd { src, mac, .. } => !src.is_unspecified() && mac.is_some_and(|mac| mac != [0; 6]),
+        _ => true,
+    }
+}
+
+/// Interface identifiers from MACs: RFC 4291, appendix A.
+pub fn link_local(mac: [u8; 6]) -> Ipv6Addr {
+    let [a, b, c, d, e, f] = mac;
+    Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
+}
+
 /// Who has an address, as the sender's host knows it.
 fn answerer(cloud: &Cloud, from: usize, address: IpAddr) -> Asked {
-    let has = |spec: &PortSpec| spec.fixed_ips.iter().any(|f| f.ip == address);
+    let has = |spec: &PortSpec| {
+        spec.fixed_ips.iter().any(|f| f.ip == address)
+            || address == IpAddr::V6(link_local(spec.mac.0))
+    };
     if has(&cloud.ports[from].spec) {
         return Asked::Own;
     }
@@ -198,20 +239,30 @@ fn answerer(cloud: &Cloud, from: usize, address: IpAddr) -> Asked {
         return Asked::Known(port.spec.mac.0);
     }
     let gateway = cloud.networks[network].subnets.iter().any(|s| s.gateway_ip == Some(address));
-    if gateway || address == IpAddr::from([169, 254, 169, 254]) {
+    let services = ["169.254.169.254", "fe80::a9fe:a9fe", "fe80::c00:ff:fe00:1"];
+    if gateway || services.iter().any(|service| service.parse() == Ok(address)) {
         return Asked::Known(ROUTER);
     }
     Asked::Unknown
 }
 
 fn answer(request: &Frame, mac: [u8; 6]) -> Frame {
-    let Body::Arp { sha, spa, tpa, .. } = request.body else { unreachable!() };
-    Frame {
-        eth_src: mac,
-        eth_dst: request.eth_src,
-        tag: None,
-        body: Body::Arp { op: 2, sha: mac, spa: tpa, tha: sha, tpa: spa },
-    }
+    let router = if mac == ROUTER { 0x8000_0000 } else { 0 };
+    let body = match request.body {
+        Body::Arp { sha, spa, tpa, .. } => {
+            Body::Arp { op: 2, sha: mac, spa: tpa, tha: sha, tpa: spa }
+        }
+        Body::Nd { src, target, .. } => Body::Nd {
+            kind: 136,
+            src: target,
+            dst: src,
+            target,
+            mac: Some(mac),
+            flags: router | 0x6000_0000,
+        },
+        _ => unreachable!(),
+    };
+    Frame { eth_src: mac, eth_dst: request.eth_src, tag: None, body }
 }
 
 /// The frame as the receiver sees it. On the wire a frame loses its own source MAC and, when it
@@ -222,12 +273,12 @@ fn heard(cloud: &Cloud, from: usize, to: usize, frame: &Frame) -> Frame {
     }
     let mut frame = Frame { eth_src: cloud.ports[from].spec.mac.0, ..frame.clone() };
     if frame.is_group() {
-        frame.eth_dst = match &frame.body {
-            Body::Ip(Tuple { dst: IpAddr::V4(ip), .. }) if ip.is_multicast() => {
+        frame.eth_dst = match frame.ip_dst() {
+            Some(IpAddr::V4(ip)) if ip.is_multicast() => {
                 let [_, b, c, d] = ip.octets();
                 [0x01, 0, 0x5e, b & 0x7f, c, d]
             }
-            Body::Ip(Tuple { dst: IpAddr::V6(ip), .. }) if ip.is_multicast() => {
+            Some(IpAddr::V6(ip)) if ip.is_multicast() => {
                 let [.., a, b, c, d] = ip.octets();
                 [0x33, 0x33, a, b, c, d]
             }

@@ -58,6 +58,8 @@ fn network(index: usize) -> NetworkSpec {
         enable_dhcp: true,
         dns_nameservers: Vec::new(),
         host_routes: Vec::new(),
+        ipv6_ra_mode: None,
+        ipv6_address_mode: None,
     };
     NetworkSpec {
         network_id: format!("network-{index}"),
@@ -92,6 +94,9 @@ pub fn rule() -> impl Strategy<Value = SecurityRule> {
         ]
         .prop_map(Remote::Range),
         3 => (0u8..3).prop_map(|n| Remote::Group(group(n))),
+        1 => proptest::collection::btree_set((1u8..6, any::<bool>()), 0..4).prop_map(|set| {
+            Remote::Addresses(set.into_iter().map(|(n, v6)| address(n, v6).into()).collect())
+        }),
     ];
     let protocol = prop_oneof![Just(None), Just(Some(1)), Just(Some(6)), Just(Some(17))];
     let ports = prop_oneof![
@@ -101,14 +106,16 @@ pub fn rule() -> impl Strategy<Value = SecurityRule> {
         5 => (0u16..6, 0u16..6).prop_map(|(a, b)| (Some(80 + a.min(b)), Some(80 + a.max(b)))),
         1 => Just((Some(1), Some(65535))),
     ];
-    (any::<bool>(), any::<bool>(), protocol, ports, remote).prop_map(
-        |(ingress, ipv6, protocol, (port_min, port_max), remote)| SecurityRule {
+    let stateless = prop::bool::weighted(0.15);
+    (any::<bool>(), any::<bool>(), protocol, ports, remote, stateless).prop_map(
+        |(ingress, ipv6, protocol, (port_min, port_max), remote, stateless)| SecurityRule {
             direction: if ingress { Direction::Ingress } else { Direction::Egress },
             ipv6,
             protocol,
             port_min,
             port_max,
             remote,
+            stateless,
         },
     )
 }
@@ -126,6 +133,7 @@ pub fn rules() -> impl Strategy<Value = Vec<SecurityRule>> {
                 port_min: None,
                 port_max: None,
                 remote: Remote::Anyone,
+                stateless: false,
             };
             rules.extend([false, true].map(everything).into_iter().filter(|_| open));
         }
@@ -177,6 +185,8 @@ fn ports(network: usize, foreign_pairs: bool) -> impl Strategy<Value = Vec<Place
                     security_groups: groups,
                     security_rules: rules,
                     hostname: String::new(),
+                    dns_domain: None,
+                    dhcp_options: Vec::new(),
                     attachment: Attachment::Tap,
                     server_id: None,
                 },
@@ -228,6 +238,7 @@ impl Cloud {
                 allowed_address_pairs: place.spec.allowed_address_pairs.clone(),
                 security_groups: place.spec.security_groups.clone(),
                 hostname: String::new(),
+                dns_domain: None,
             })
             .collect();
         let spec = HostSpec {

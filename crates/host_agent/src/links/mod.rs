@@ -19,9 +19,10 @@ mod netlink;
 
 use std::fs;
 use std::io;
+use std::net::Ipv6Addr;
 use std::os::fd::OwnedFd;
 
-use flow_compiler::{RESPONDER_MAC, RESPONDER_NETWORK};
+use flow_compiler::{PORT_NETWORK6, RESPONDER_MAC, RESPONDER_NETWORK, RESPONDER_NETWORK6};
 use ipnet::{IpNet, Ipv4Net};
 use sha2::{Digest, Sha256};
 
@@ -39,6 +40,8 @@ const RESPONDER_DEVICE: &str = "resp0";
 /// Next hop for every guest, so that the kernel keeps one neighbour for all of them (RFC 5737's
 /// range: no guest and no service has it).
 const RESPONDER_NEXT_HOP: [u8; 4] = [192, 0, 2, 1];
+/// The same over IPv6.
+const RESPONDER_NEXT_HOP6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 /// The responders' MTU: as large as a guest's on an Ethernet without jumbo frames.
 const RESPONDER_MTU: u16 = 1500;
 
@@ -182,6 +185,22 @@ fn no_ipv6(device: &str) {
     let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{device}/disable_ipv6"), "1");
 }
 
+/// IPv6 without anything that it does by itself: no address of its own, no solicitations. Answers
+/// may leave from any address, and IPv6 sockets leave IPv4's ports alone. Whether there is IPv6.
+fn quiet_ipv6(device: &str) -> bool {
+    let base = "/proc/sys/net/ipv6";
+    let of_device = format!("{base}/conf/{device}");
+    let settings = [
+        (format!("{of_device}/accept_ra"), "0"),
+        (format!("{of_device}/autoconf"), "0"),
+        (format!("{of_device}/addr_gen_mode"), "1"),
+        (format!("{of_device}/disable_ipv6"), "0"),
+        (format!("{base}/ip_nonlocal_bind"), "1"),
+        (format!("{base}/bindv6only"), "1"),
+    ];
+    settings.iter().all(|(path, value)| fs::write(path, value).is_ok())
+}
+
 /// Makes the pair if it is not there, or its other end is not where it should be.
 fn ensure_veth(
     netlink: &mut Netlink,
@@ -294,13 +313,15 @@ fn remove_if_empty(name: &str) -> io::Result<()> {
 
 /// The namespace of the responders' sockets:
 /// every address of [`RESPONDER_NETWORK`] is local, and every guest (10.0.0.0/8) is behind one
-/// next hop on a device that resolves nothing.
+/// next hop on a device that resolves nothing. The same with the networks that stand for them over
+/// IPv6, where the kernel has it.
 fn ensure_responder_link(device: &str, name: &str) -> io::Result<()> {
     let namespace = ensure_namespace(name)?;
     let mut netlink = Netlink::open()?;
     let (outer, mut inside, inner) =
         ensure_veth(&mut netlink, device, RESPONDER_DEVICE, &namespace)?;
     host_end(&mut netlink, device, &outer, RESPONDER_MTU)?;
+    let six = namespace.run(|| Ok(quiet_ipv6(RESPONDER_DEVICE)))?;
     let change = LinkChange {
         up: true,
         no_arp: true,
@@ -309,16 +330,26 @@ fn ensure_responder_link(device: &str, name: &str) -> io::Result<()> {
         ..Default::default()
     };
     inside.set_link(inner.index, change)?;
-    namespace.run(|| {
-        no_ipv6(RESPONDER_DEVICE);
-        Ok(())
-    })?;
     inside.set_route(Route {
         destination: IpNet::V4(RESPONDER_NETWORK),
         gateway: None,
         device: 1,
         local: true,
     })?;
+    if six {
+        inside.set_route(Route {
+            destination: IpNet::V6(RESPONDER_NETWORK6),
+            gateway: None,
+            device: 1,
+            local: true,
+        })?;
+        inside.set_route(Route {
+            destination: IpNet::V6(PORT_NETWORK6),
+            gateway: Some(RESPONDER_NEXT_HOP6.into()),
+            device: inner.index,
+            local: false,
+        })?;
+    }
     let guests = Ipv4Net::new([10, 0, 0, 0].into(), 8).map_err(io::Error::other)?;
     inside.set_route(Route {
         destination: IpNet::V4(guests),

@@ -107,6 +107,10 @@ async fn the_responders_hear_every_service_address_and_reach_every_guest() {
     assert!(local.starts_with("local 198.18.7.9"), "{local}");
     let guest = ip(&format!("-n {namespace} route get 10.1.2.3"));
     assert!(guest.contains("via 192.0.2.1 dev resp0"), "{guest}");
+    let local = ip(&format!("-n {namespace} -6 route get fd6d:6572:6964:1::107"));
+    assert!(local.contains("local fd6d:6572:6964:1::107"), "{local}");
+    let guest = ip(&format!("-n {namespace} -6 route get fd6d:6572:6964:2::a00:5"));
+    assert!(guest.contains("via fe80::1 dev resp0"), "{guest}");
     links.remove(&device).await.unwrap();
     Namespace::remove(&namespace).unwrap();
 }

@@ -11,12 +11,15 @@
 
 use std::net::Ipv4Addr;
 
-use dhcproto::v4::{DhcpOption, Flags, Message, MessageType, Opcode, OptionCode};
+use dhcproto::v4::{
+    DhcpOption, DhcpOptions, Flags, Message, MessageType, Opcode, OptionCode, UnknownOption,
+};
 use dhcproto::{Decodable, Decoder, Encodable, Encoder};
 use ipnet::{IpNet, Ipv4Net};
 
 use super::Current;
-use super::socket::IdentifiedUdp;
+use super::extra;
+use super::socket::Identified;
 use super::table::PortEntry;
 
 /// Length of a lease in seconds. An hour: a changed option (name server, route) reaches guests
@@ -33,7 +36,7 @@ const MAGIC: [u8; 4] = [99, 130, 83, 99];
 const ETHERNET: [u8; 2] = [1, 6];
 
 /// Answers for ever.
-pub(crate) async fn serve(socket: IdentifiedUdp, current: Current) {
+pub(crate) async fn serve(socket: Identified, current: Current) {
     let mut buffer = [0; MAX_REQUEST];
     loop {
         let (length, from) = match socket.receive(&mut buffer).await {
@@ -100,9 +103,8 @@ pub(crate) fn answer(port: &PortEntry, request: &[u8]) -> Option<Vec<u8>> {
     options.insert(DhcpOption::AddressLeaseTime(LEASE_SECONDS));
     options.insert(DhcpOption::Renewal(LEASE_SECONDS / 2));
     options.insert(DhcpOption::Rebinding(LEASE_SECONDS / 8 * 7));
-    configuration(port, server, |option| {
-        options.insert(option);
-    });
+    configuration(port, server, options);
+    boot_server(port, &mut answer);
     encode(&answer)
 }
 
@@ -147,9 +149,8 @@ fn inform(port: &PortEntry, request: &Message, server: Ipv4Addr) -> Option<Vec<u
     }
     let mut answer = reply_to(request, MessageType::Ack, server);
     answer.set_ciaddr(request.ciaddr());
-    configuration(port, server, |option| {
-        answer.opts_mut().insert(option);
-    });
+    configuration(port, server, answer.opts_mut());
+    boot_server(port, &mut answer);
     encode(&answer)
 }
 
@@ -172,8 +173,10 @@ fn reply_to(request: &Message, kind: MessageType, server: Ipv4Addr) -> Message {
     answer
 }
 
-/// Everything that a member of the subnet should know.
-fn configuration(port: &PortEntry, server: Ipv4Addr, mut put: impl FnMut(DhcpOption)) {
+/// Everything that a member of the subnet should know; what the port's owner says comes before what
+/// the subnet says.
+fn configuration(port: &PortEntry, server: Ipv4Addr, options: &mut DhcpOptions) {
+    let mut put = |option| drop(options.insert(option));
     let Some((_, subnet)) = port.lease() else { return };
     let IpNet::V4(cidr) = subnet.cidr else { return };
     put(DhcpOption::SubnetMask(cidr.netmask()));
@@ -192,12 +195,29 @@ fn configuration(port: &PortEntry, server: Ipv4Addr, mut put: impl FnMut(DhcpOpt
         servers.push(server);
     }
     put(DhcpOption::DomainNameServer(servers));
-    let domain = port.network.domain();
+    let domain = port.domain();
     if !domain.is_empty() {
         put(DhcpOption::DomainName(domain));
     }
     if !port.spec.hostname.is_empty() {
         put(DhcpOption::Hostname(port.spec.hostname.clone()));
+    }
+    for option in port.spec.dhcp_options.iter().filter(|option| !option.ipv6) {
+        if let Some((code, octets)) = extra::v4(option) {
+            let code = OptionCode::from(code);
+            options.remove(code);
+            options.insert(DhcpOption::Unknown(UnknownOption::new(code, octets)));
+        }
+    }
+}
+
+/// Where to boot from, for firmware that reads the message's own field: Neutron's
+/// `server-ip-address`, which is no option of DHCP.
+fn boot_server(port: &PortEntry, answer: &mut Message) {
+    let mut named = port.spec.dhcp_options.iter().filter(|option| !option.ipv6);
+    let server = named.find(|option| option.name == "server-ip-address");
+    if let Some(address) = server.and_then(|option| option.value.parse::<Ipv4Addr>().ok()) {
+        answer.set_siaddr(address);
     }
 }
 

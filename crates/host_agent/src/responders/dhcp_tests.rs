@@ -91,6 +91,35 @@ fn requests_are_confirmed_refused_or_left_to_another_server() {
 }
 
 #[test]
+fn options_of_the_ports_owner_come_before_the_subnets() {
+    let mut port = port();
+    port.dhcp_options = [
+        ("bootfile-name", "pxelinux.0"),
+        ("mtu", "1300"),
+        ("server-ip-address", "10.1.0.66"),
+        ("server-identifier", "10.1.0.66"),
+    ]
+    .map(|(name, value)| host_protocol::DhcpOption {
+        name: name.to_owned(),
+        value: value.to_owned(),
+        ipv6: false,
+    })
+    .to_vec();
+    let table = PortTable::new(ResponderTables {
+        networks: vec![network()],
+        ports: vec![port],
+        ..ResponderTables::default()
+    });
+    let offer = answered(&table, &request(MessageType::Discover, |_| {})).unwrap();
+    let bootfile = DhcpOption::BootfileName(b"pxelinux.0".to_vec());
+    assert_eq!(offer.opts().get(OptionCode::from(&bootfile)), Some(&bootfile));
+    assert_eq!(offer.opts().get(OptionCode::InterfaceMtu), Some(&DhcpOption::InterfaceMtu(1300)));
+    assert_eq!(offer.siaddr(), Ipv4Addr::new(10, 1, 0, 66));
+    let server = DhcpOption::ServerIdentifier([10, 1, 0, 1].into());
+    assert_eq!(offer.opts().get(OptionCode::ServerIdentifier), Some(&server));
+}
+
+#[test]
 fn a_foreign_mac_hears_nothing() {
     let table = table();
     let bytes = request(MessageType::Discover, |m| {

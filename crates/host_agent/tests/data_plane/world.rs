@@ -256,6 +256,7 @@ fn neighbour(host_number: u16, port: &PortSpec) -> NeighbourSpec {
         allowed_address_pairs: port.allowed_address_pairs.clone(),
         security_groups: port.security_groups.clone(),
         hostname: port.hostname.clone(),
+        dns_domain: port.dns_domain.clone(),
     }
 }
 

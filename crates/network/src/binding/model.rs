@@ -43,6 +43,8 @@ pub fn network_spec(network: &NetworkRow, subnets: &[SubnetRow]) -> NetworkSpec 
                 .iter()
                 .map(|route| (route.destination, route.nexthop))
                 .collect(),
+            ipv6_ra_mode: None,
+            ipv6_address_mode: None,
         })
         .collect();
     subnets.sort_by(|a, b| a.subnet_id.cmp(&b.subnet_id));
@@ -84,6 +86,8 @@ pub fn port_spec(port: &Port, binding: &PortBinding, rules: &Rules) -> PortSpec 
         security_groups: group_names(port),
         security_rules: in_order(security_rules),
         hostname: port.dns_name(),
+        dns_domain: None,
+        dhcp_options: Vec::new(),
         attachment: binding.attachment.clone(),
         server_id: port.is_compute().then(|| port.device_id.clone()),
     }
@@ -101,6 +105,7 @@ pub fn neighbour_spec(port: &Port, binding: &PortBinding) -> NeighbourSpec {
         allowed_address_pairs: port.pairs(),
         security_groups: group_names(port),
         hostname: port.dns_name(),
+        dns_domain: None,
     }
 }
 

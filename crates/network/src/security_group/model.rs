@@ -299,6 +299,7 @@ impl RuleSpec {
                 (None, Some(net)) => Remote::Range(net.trunc()),
                 (None, None) => Remote::Anyone,
             },
+            stateless: false,
         }
     }
 }

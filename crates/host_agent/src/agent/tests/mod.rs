@@ -299,6 +299,8 @@ fn port() -> PortSpec {
         security_groups: Vec::new(),
         security_rules: Vec::new(),
         hostname: "host".to_owned(),
+        dns_domain: None,
+        dhcp_options: Vec::new(),
         attachment: Attachment::Tap,
         server_id: Some(SERVER.to_owned()),
     }

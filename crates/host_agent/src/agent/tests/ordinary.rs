@@ -140,6 +140,7 @@ async fn a_number_that_is_no_longer_used_is_confirmed() {
         allowed_address_pairs: Vec::new(),
         security_groups: Vec::new(),
         hostname: "other".to_owned(),
+        dns_domain: None,
     };
     world.send(DocumentKind::Neighbour, "n", 1, 0, false, &neighbour(4));
     world.until("flows", || world.machine.state().tables.neighbours.len() == 1).await;

@@ -10,6 +10,9 @@ pub(crate) fn answer(network: &NetworkEntry, query: &Query) -> Option<Answer> {
     if let Some(address) = reverse(&query.name) {
         return pointer(network, query, address);
     }
+    if let Some(addresses) = network.whole_name(&query.name.join(".")) {
+        return Some(found(query, addresses));
+    }
     let host = match own_name(network, &query.name)? {
         Own::Host(host) => host,
         // The domain itself: it is there, and has no address.
@@ -18,6 +21,10 @@ pub(crate) fn answer(network: &NetworkEntry, query: &Query) -> Option<Answer> {
     let Some(addresses) = network.host(&host) else {
         return Some(Answer { code: ResponseCode::NameError, records: Vec::new() });
     };
+    Some(found(query, addresses))
+}
+
+fn found(query: &Query, addresses: &[IpAddr]) -> Answer {
     let wanted = |ip: &IpAddr| match query.kind {
         kind::A => ip.is_ipv4(),
         kind::AAAA => ip.is_ipv6(),
@@ -25,7 +32,7 @@ pub(crate) fn answer(network: &NetworkEntry, query: &Query) -> Option<Answer> {
         _ => false,
     };
     let records = addresses.iter().copied().filter(wanted).map(Record::Address).collect();
-    Some(Answer { code: ResponseCode::NoError, records })
+    Answer { code: ResponseCode::NoError, records }
 }
 
 enum Own {
@@ -58,8 +65,7 @@ fn pointer(network: &NetworkEntry, query: &Query, address: IpAddr) -> Option<Ans
     let ours = network.spec.subnets.iter().any(|subnet| subnet.cidr.contains(&address));
     match network.name_of(address) {
         Some(name) => {
-            let domain = network.domain();
-            let full = if domain.is_empty() { name.to_owned() } else { format!("{name}.{domain}") };
+            let full = name.to_owned();
             let asked = matches!(query.kind, kind::PTR | kind::ANY);
             let records = if asked { vec![Record::Pointer(full)] } else { Vec::new() };
             Some(Answer { code: ResponseCode::NoError, records })
@@ -107,6 +113,12 @@ mod tests {
         six.port_id = "six".to_owned();
         six.port_number = 6;
         six.hostname = "Both".to_owned();
+        let mut own = port();
+        own.port_id = "own".to_owned();
+        own.port_number = 7;
+        own.hostname = "Web".to_owned();
+        own.dns_domain = Some("Shop.Example.".to_owned());
+        own.fixed_ips[0].ip = [10, 1, 0, 11].into();
         six.fixed_ips[0].ip = [10, 1, 0, 10].into();
         six.fixed_ips.push(host_protocol::FixedIp {
             subnet_id: "v6".to_owned(),
@@ -114,7 +126,7 @@ mod tests {
         });
         let table = PortTable::new(ResponderTables {
             networks: vec![network()],
-            ports: vec![port(), six],
+            ports: vec![port(), six, own],
             ..ResponderTables::default()
         });
         let query = Query::read(&question(name, kind)).unwrap();
@@ -135,6 +147,17 @@ mod tests {
         assert_eq!(records("hello", kind::AAAA), []);
         assert_eq!(records("both", kind::ANY).len(), 2);
         assert_eq!(records("cloud.internal", kind::A), []);
+    }
+
+    #[test]
+    fn a_domain_of_its_own_is_a_ports_and_no_more() {
+        let web = [Record::Address([10, 1, 0, 11].into())];
+        assert_eq!(records("web.shop.example", kind::A), web);
+        assert_eq!(records("web", kind::A), web);
+        let whole = [Record::Pointer("web.shop.example".to_owned())];
+        assert_eq!(records("11.0.1.10.in-addr.arpa", kind::PTR), whole);
+        // The rest of that domain may be anybody's.
+        assert_eq!(ask("other.shop.example", kind::A), None);
     }
 
     #[test]

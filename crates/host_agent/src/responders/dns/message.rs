@@ -116,6 +116,11 @@ impl Query {
         &self.bytes[HEADER..self.question_end]
     }
 
+    /// Where the question ends in the message.
+    pub fn end(&self) -> usize {
+        self.question_end
+    }
+
     /// Largest UDP answer that the guest says it takes.
     pub fn udp_size(&self) -> usize {
         usize::from(self.udp_size.unwrap_or_default()).min(MAX_EDNS)

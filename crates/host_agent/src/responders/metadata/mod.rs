@@ -9,7 +9,6 @@ mod tree;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::Current;
+use super::socket::port_number;
 use super::table::PortTable;
 use model::Guest;
 
@@ -52,7 +52,7 @@ pub(crate) async fn serve(listener: TcpListener, current: Current) {
                 continue;
             }
         };
-        let Some(number) = port_number(peer) else { continue };
+        let Some(number) = port_number(peer.ip()) else { continue };
         let Some(turn) = counts.enter(number, CONNECTIONS_PER_PORT) else { continue };
         let current = current.clone();
         tokio::spawn(async move {
@@ -60,13 +60,6 @@ pub(crate) async fn serve(listener: TcpListener, current: Current) {
             let _ =
                 tokio::time::timeout(CONNECTION_TIME, connection(stream, number, current)).await;
         });
-    }
-}
-
-fn port_number(peer: SocketAddr) -> Option<u32> {
-    match peer {
-        SocketAddr::V4(peer) => flow_compiler::port_of_identity(*peer.ip()),
-        SocketAddr::V6(_) => None,
     }
 }
 
