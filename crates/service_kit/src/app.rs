@@ -65,6 +65,8 @@ struct Inner {
     table: Vec<RouteInfo>,
     ready: AtomicBool,
     in_flight: tokio::sync::Semaphore,
+    /// Refusals that may be held back at once; they are under way no more.
+    held: tokio::sync::Semaphore,
 }
 
 impl App {
@@ -109,6 +111,7 @@ impl App {
         Ok(App {
             inner: Arc::new(Inner {
                 in_flight: tokio::sync::Semaphore::new(kit.config.max_in_flight),
+                held: tokio::sync::Semaphore::new(kit.config.max_in_flight),
                 kit,
                 table,
                 ready: AtomicBool::new(true),
@@ -191,7 +194,7 @@ impl App {
         let name = service.map_or("none", Service::catalog_type);
         kit.metrics.answered(name, &method, route, status, took);
         let token = answered.as_ref().and_then(|answered| answered.token.as_ref());
-        let _entered = span.enter();
+        let entered = span.enter();
         tracing::info!(
             target: "access",
             %method,
@@ -204,7 +207,19 @@ impl App {
             global_id = arrived.global_request_id.as_deref(),
             "answered"
         );
+        drop(entered);
+        if response.status() == StatusCode::TOO_MANY_REQUESTS {
+            self.hold_back().await;
+        }
         response
+    }
+
+    /// Lets a client that asks too fast wait for its refusal. Beyond a number of them the answer
+    /// goes out at once, so that none of them costs more than a timer.
+    async fn hold_back(&self) {
+        if let Ok(_held) = self.inner.held.try_acquire() {
+            tokio::time::sleep(self.inner.kit.config.hold_refusals).await;
+        }
     }
 
     fn health(&self) -> Response {

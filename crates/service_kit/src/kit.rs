@@ -27,6 +27,9 @@ pub struct KitConfig {
     pub max_in_flight: usize,
     /// How fast one project (or user without a project) may ask; more is answered 429.
     pub rate: RateLimit,
+    /// How long the answer to somebody who asks too fast (429) is held back. A client that ignores
+    /// `Retry-After` so costs no more than a request in this time for each that it has under way.
+    pub hold_refusals: Duration,
     /// How long an idempotency key is remembered.
     pub idempotency_lifetime: Duration,
     /// Names this process where it claims something, so that another can give the claims up when
@@ -43,6 +46,7 @@ impl Default for KitConfig {
             // Each request in flight may hold a body of 1 MiB; this bounds them to 2 GiB at worst.
             max_in_flight: 2048,
             rate: RateLimit::default(),
+            hold_refusals: Duration::from_secs(1),
             idempotency_lifetime: Duration::from_secs(24 * 3600),
             worker: uuid::Uuid::new_v4().simple().to_string(),
         }

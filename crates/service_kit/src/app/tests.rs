@@ -478,7 +478,8 @@ async fn a_crash_after_the_effect_is_told_or_answered(fixture: Fixture) {
 #[tokio::test]
 async fn limits_answer_429_and_503() {
     let rate = RateLimit { per_second: 1, burst: 2 };
-    let fixture = Fixture::with(KitConfig { rate, ..KitConfig::default() }).await;
+    let hold_refusals = Duration::ZERO;
+    let fixture = Fixture::with(KitConfig { rate, hold_refusals, ..KitConfig::default() }).await;
     let path = format!("/compute/things/{ID}");
     let mut answers = Vec::new();
     for token in ["reader", "reader", "reader", "other"] {
@@ -496,6 +497,27 @@ async fn limits_answer_429_and_503() {
     assert!(text.contains("serviceUnavailable"), "{text}");
     let (status, ..) = none.send(ask("GET", "/healthz", "").body(Body::empty()).unwrap()).await;
     assert_eq!(status, 200, "health answers under load");
+}
+
+#[tokio::test]
+async fn who_asks_too_fast_waits_for_the_refusal_unless_too_many_do() {
+    let rate = RateLimit { per_second: 1, burst: 1 };
+    // As many are held as may be under way: one.
+    let config =
+        |hold_refusals| KitConfig { rate, hold_refusals, max_in_flight: 1, ..KitConfig::default() };
+    let path = format!("/compute/things/{ID}");
+    let request = || ask("GET", &path, "reader").body(Body::empty()).unwrap();
+
+    let fixture = Fixture::with(config(Duration::from_secs(3600))).await;
+    assert_eq!(fixture.send(request()).await.0, 200);
+    let mut held = std::pin::pin!(fixture.send(request()));
+    assert!(futures::poll!(held.as_mut()).is_pending());
+    assert_eq!(fixture.send(request()).await.0, 429, "there is room for one");
+    assert!(futures::poll!(held.as_mut()).is_pending());
+
+    let fixture = Fixture::with(config(Duration::from_millis(1))).await;
+    assert_eq!(fixture.send(request()).await.0, 200);
+    assert_eq!(fixture.send(request()).await.0, 429, "it is answered in the end");
 }
 
 #[tokio::test]
