@@ -18,6 +18,7 @@ mod load;
 mod logs;
 mod memory;
 mod postgres;
+mod propagation;
 mod simulated;
 mod suites;
 mod table;
@@ -59,6 +60,11 @@ enum Command {
     },
     /// Checks of tokens while logins flood in, on a throw-away cloud.
     Flood {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// How soon other replicas refuse a revoked token, on a throw-away cloud of three on PostgreSQL.
+    Propagation {
         #[command(flatten)]
         common: Common,
     },
@@ -162,12 +168,16 @@ async fn main() -> ExitCode {
 
 async fn measure(command: Command) -> Result<()> {
     let (common, parts, image) = match command {
-        Command::All { common, image } => (common, Parts { api: true, flood: true }, image),
-        Command::Api { common } => (common, Parts { api: true, flood: false }, None),
-        Command::Flood { common } => (common, Parts { api: false, flood: true }, None),
-        Command::Boot { common, image } => {
-            (common, Parts { api: false, flood: false }, Some(image))
+        Command::All { common, image } => {
+            (common, Parts { api: true, flood: true, propagation: true }, image)
         }
+        Command::Api { common } => (common, Parts { api: true, ..Parts::default() }, None),
+        Command::Flood { common } => (common, Parts { flood: true, ..Parts::default() }, None),
+        Command::Propagation { common } => {
+            let common = Common { database: vec![Kind::Postgresql], ..common };
+            (common, Parts { propagation: true, ..Parts::default() }, None)
+        }
+        Command::Boot { common, image } => (common, Parts::default(), Some(image)),
     };
     let parent =
         tempfile::Builder::new()
@@ -186,10 +196,11 @@ async fn measure(command: Command) -> Result<()> {
 }
 
 /// What is measured besides the real host.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Parts {
     api: bool,
     flood: bool,
+    propagation: bool,
 }
 
 async fn everything(
@@ -219,6 +230,14 @@ async fn everything(
             let done = flood::measure(table, kind.name(), place, parent, time).await;
             if let Err(error) = done {
                 table.skip(format!("the flood of logins on {}: {error:#}", kind.name()));
+                failures.push(error);
+            }
+        }
+        if parts.propagation && kind == Kind::Postgresql {
+            let times = if common.quick { 20 } else { 200 };
+            let place = database(kind, "propagation")?;
+            if let Err(error) = propagation::measure(table, place, parent, times).await {
+                table.skip(format!("revocations at other replicas: {error:#}"));
                 failures.push(error);
             }
         }
