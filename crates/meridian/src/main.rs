@@ -10,6 +10,11 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use control_plane::layout::Layout;
 
+/// An answer with thousands of rows is tens of thousands of small allocations, and whoever tears them
+/// down should not search for neighbours to join them with, as the C library's does.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 #[command(name = "meridian", version, about = "A whole cloud in one binary", max_term_width = 100)]
 struct Cli {
