@@ -39,6 +39,9 @@ fn away(error: LdapError) -> Away {
 pub(crate) struct Directory {
     pub settings: LdapSettings,
     places: Semaphore,
+    /// Logins under way: a connection is left for questions, so that however many log in, people
+    /// who have tokens are looked up again in time.
+    binds: Semaphore,
     idle: Mutex<Vec<Ldap>>,
     tls: Option<Arc<rustls::ClientConfig>>,
 }
@@ -82,6 +85,7 @@ impl Directory {
         };
         Ok(Directory {
             places: Semaphore::new(settings.pool_size as usize),
+            binds: Semaphore::new((settings.pool_size as usize).saturating_sub(1).max(1)),
             idle: Mutex::default(),
             tls,
             settings,
@@ -113,12 +117,15 @@ impl Directory {
         Err(last)
     }
 
+    async fn place<'s>(&self, among: &'s Semaphore) -> Result<SemaphorePermit<'s>, Away> {
+        match tokio::time::timeout(self.settings.patience(), among.acquire()).await {
+            Ok(Ok(place)) => Ok(place),
+            _ => Err(Away("all connections are busy".to_owned())),
+        }
+    }
+
     async fn hold(&self) -> Result<Held<'_>, Away> {
-        let wait = tokio::time::timeout(self.settings.patience(), self.places.acquire()).await;
-        let place = match wait {
-            Ok(Ok(place)) => place,
-            _ => return Err(Away("all connections are busy".to_owned())),
-        };
+        let place = self.place(&self.places).await?;
         let kept = loop {
             let mut next = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
             if !next.as_mut().is_some_and(Ldap::is_closed) {
@@ -355,10 +362,8 @@ impl Directory {
         if password.is_empty() {
             return Ok(false);
         }
-        let wait = tokio::time::timeout(self.settings.patience(), self.places.acquire()).await;
-        let Ok(Ok(_place)) = wait else {
-            return Err(Away("all connections are busy".to_owned()));
-        };
+        let _login = self.place(&self.binds).await?;
+        let _place = self.place(&self.places).await?;
         let mut ldap = self.connect().await?;
         let nobody =
             format!("cn=nobody-{},{}", uuid::Uuid::new_v4().simple(), self.settings.users());

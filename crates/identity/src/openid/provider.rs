@@ -3,7 +3,9 @@
 //!
 //! Keys rotate: a token that names a key which is not known has the set read again, though not more
 //! often than every few seconds, or anybody could have us ask the provider all day by sending
-//! nonsense. What cannot be refreshed stays in use while the provider is away.
+//! nonsense. What cannot be refreshed stays in use while the provider is away. Many who need the
+//! same document wait for one question, and share its failure for a moment: a flood of logins
+//! neither reaches the provider nor queues up behind one that does not answer.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,6 +29,8 @@ const DISCOVERY_KEPT: Duration = Duration::from_secs(3600);
 const KEYS_KEPT: Duration = Duration::from_secs(600);
 /// Keys are not read more often than this, whatever is sent to us.
 const KEYS_APART: Duration = Duration::from_secs(5);
+/// A provider that did not answer is not asked for its documents again for so long.
+const FAILURE_KEPT: Duration = Duration::from_secs(2);
 /// Providers remembered.
 const MAX_PROVIDERS: usize = 256;
 
@@ -47,10 +51,71 @@ struct Kept<T> {
     at: Instant,
 }
 
+/// A document of the provider, and how the last attempt to read it failed.
+struct Document<T> {
+    /// Who reads it; the others wait.
+    turn: tokio::sync::Mutex<()>,
+    known: Mutex<(Option<Kept<T>>, Option<(HttpError, Instant)>)>,
+}
+
+impl<T> Default for Document<T> {
+    fn default() -> Self {
+        Document { turn: tokio::sync::Mutex::default(), known: Mutex::default() }
+    }
+}
+
+impl<T> Document<T> {
+    fn kept(&self, good_for: Duration) -> Option<Arc<T>> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = known.0.as_ref()?;
+        (kept.at.elapsed() < good_for).then(|| kept.value.clone())
+    }
+
+    /// What is known and not older than `good_for`, or else what `read` finds, or else what was
+    /// known before.
+    async fn get(
+        &self,
+        good_for: Duration,
+        read: impl Future<Output = Result<T, HttpError>>,
+    ) -> Result<Arc<T>, HttpError> {
+        if let Some(value) = self.kept(good_for) {
+            return Ok(value);
+        }
+        let _turn = self.turn.lock().await;
+        if let Some(value) = self.kept(good_for) {
+            return Ok(value);
+        }
+        let failed = {
+            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            let recent = known.1.as_ref().filter(|(_, at)| at.elapsed() < FAILURE_KEPT);
+            recent.map(|(error, _)| error.clone())
+        };
+        let result = match failed {
+            Some(error) => Err(error),
+            None => read.await,
+        };
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        match result {
+            Ok(value) => {
+                let value = Arc::new(value);
+                *known = (Some(Kept { value: value.clone(), at: Instant::now() }), None);
+                Ok(value)
+            }
+            Err(error) => {
+                if known.1.as_ref().is_none_or(|(_, at)| at.elapsed() >= FAILURE_KEPT) {
+                    tracing::warn!(%error, "a document of an identity provider could not be read");
+                    known.1 = Some((error.clone(), Instant::now()));
+                }
+                known.0.as_ref().map(|kept| kept.value.clone()).ok_or(error)
+            }
+        }
+    }
+}
+
 #[derive(Default)]
 struct Known {
-    discovery: Option<Kept<Discovery>>,
-    keys: Option<Kept<KeySet>>,
+    discovery: Document<Discovery>,
+    keys: Document<KeySet>,
 }
 
 /// One provider. Cheap to clone.
@@ -58,7 +123,7 @@ struct Known {
 pub(crate) struct Provider {
     issuer: String,
     client: Client,
-    known: Arc<Mutex<Known>>,
+    known: Arc<Known>,
 }
 
 /// The providers that this process has spoken with.
@@ -107,31 +172,7 @@ pub(crate) type Secret = Option<Zeroizing<String>>;
 
 impl Provider {
     async fn discovery(&self) -> Result<Arc<Discovery>, HttpError> {
-        let kept = {
-            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            known.discovery.as_ref().map(|kept| (kept.value.clone(), kept.at.elapsed()))
-        };
-        if let Some((value, age)) = &kept
-            && *age < DISCOVERY_KEPT
-        {
-            return Ok(value.clone());
-        }
-        match self.discover().await {
-            Ok(found) => {
-                let found = Arc::new(found);
-                let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-                known.discovery = Some(Kept { value: found.clone(), at: Instant::now() });
-                Ok(found)
-            }
-            Err(error) => match kept {
-                Some((value, _)) => {
-                    tracing::warn!(issuer = self.issuer, %error, "an identity provider's \
-                        description could not be read again; the former one is used");
-                    Ok(value)
-                }
-                None => Err(error),
-            },
-        }
+        self.known.discovery.get(DISCOVERY_KEPT, self.discover()).await
     }
 
     async fn discover(&self) -> Result<Discovery, HttpError> {
@@ -179,33 +220,13 @@ impl Provider {
 
     /// The provider's keys; `renew`: a token names one that is not among them.
     async fn keys(&self, renew: bool) -> Result<Arc<KeySet>, HttpError> {
-        let kept = {
-            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            known.keys.as_ref().map(|kept| (kept.value.clone(), kept.at.elapsed()))
+        let good_for = if renew { KEYS_APART } else { KEYS_KEPT };
+        let read = async {
+            let discovery = self.discovery().await?;
+            let document = http::json(self.client.get(discovery.jwks_uri.clone())).await?;
+            Ok(KeySet::parse(&Value::Object(document)))
         };
-        if let Some((value, age)) = &kept {
-            let good_for = if renew { KEYS_APART } else { KEYS_KEPT };
-            if *age < good_for {
-                return Ok(value.clone());
-            }
-        }
-        let discovery = self.discovery().await?;
-        match http::json(self.client.get(discovery.jwks_uri.clone())).await {
-            Ok(document) => {
-                let keys = Arc::new(KeySet::parse(&Value::Object(document)));
-                let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-                known.keys = Some(Kept { value: keys.clone(), at: Instant::now() });
-                Ok(keys)
-            }
-            Err(error) => match kept {
-                Some((value, _)) => {
-                    tracing::warn!(issuer = self.issuer, %error, "an identity provider's keys \
-                        could not be read again; the former ones are used");
-                    Ok(value)
-                }
-                None => Err(error),
-            },
-        }
+        self.known.keys.get(good_for, read).await
     }
 
     /// Checks a signature, reading the keys again where one is new.
@@ -331,5 +352,43 @@ impl Provider {
         };
         let request = self.client.get(url).bearer_auth(access_token);
         http::json(request.header("accept", "application/json")).await.map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    const AN_HOUR: Duration = Duration::from_secs(3600);
+
+    #[tokio::test]
+    async fn many_who_need_a_document_ask_once_and_share_a_failure() {
+        let document = Document::<u8>::default();
+        let asked = Cell::new(0);
+        let read = |result: Result<u8, HttpError>| {
+            let asked = &asked;
+            async move {
+                asked.set(asked.get() + 1);
+                tokio::task::yield_now().await;
+                result
+            }
+        };
+        let away = || Err(HttpError::Unreachable("no route".to_owned()));
+        let failed =
+            futures::future::join_all((0..20).map(|_| document.get(AN_HOUR, read(away()))));
+        assert!(failed.await.iter().all(Result::is_err));
+        assert_eq!(asked.get(), 1, "the others are told what the first found");
+
+        document.known.lock().unwrap().1 = None;
+        let found = futures::future::join_all((0..20).map(|_| document.get(AN_HOUR, read(Ok(7)))));
+        assert!(found.await.iter().all(|found| found.as_deref().is_ok_and(|value| *value == 7)));
+        assert_eq!(asked.get(), 2);
+
+        let stale = document.get(Duration::ZERO, read(away())).await;
+        assert_eq!(stale.as_deref().ok(), Some(&7), "what was known stays in use");
+        document.get(Duration::ZERO, read(Ok(8))).await.unwrap();
+        assert_eq!(asked.get(), 3, "and it is not asked again at once");
     }
 }
