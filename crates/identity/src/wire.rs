@@ -1,7 +1,10 @@
 //! Shapes that all of Keystone's answers share.
 
+use axum::response::{IntoResponse as _, Response};
 use cloud_types::Fault;
-use serde_json::{Value, json};
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value, json};
 use service_kit::{Ctx, Filters, Json, PageRequest, page};
 
 /// `base/identity/v3/collection/id`.
@@ -9,48 +12,124 @@ pub(crate) fn self_link(ctx: &Ctx, collection: &str, id: &str) -> String {
     format!("{}/v3/{collection}/{id}", ctx.service_url())
 }
 
+/// An object as the API shows it, or without links as the journal keeps it. Lists of thousands are
+/// written straight from their rows, so what an object looks like is its `Serialize`.
+pub(crate) struct Shown<'a, T> {
+    pub what: &'a T,
+    /// What links begin with.
+    pub base: Option<&'a str>,
+}
+
+impl<'a, T> Shown<'a, T> {
+    /// Without links.
+    pub fn bare(what: &'a T) -> Self {
+        Shown { what, base: None }
+    }
+
+    /// The links of an object, for its last entry.
+    pub fn links(&self, collection: &str, id: &str) -> Option<Links> {
+        let own = |base: &str| format!("{base}/v3/{collection}/{id}");
+        self.base.map(|base| Links { own: own(base) })
+    }
+}
+
+impl<T> Shown<'_, T>
+where
+    for<'s> Shown<'s, T>: Serialize,
+{
+    /// As a value, for those who add to it.
+    pub fn value(&self) -> Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+}
+
+/// The `links` of one object.
+#[derive(Serialize)]
+pub(crate) struct Links {
+    #[serde(rename = "self")]
+    own: String,
+}
+
+/// Writes what a caller stored beside an object's own attributes, which come after.
+pub(crate) fn write_extra<M: SerializeMap>(
+    map: &mut M,
+    extra: &Map<String, Value>,
+    own: &[&str],
+) -> Result<(), M::Error> {
+    for (name, value) in extra {
+        if !own.contains(&name.as_str()) {
+            map.serialize_entry(name, value)?;
+        }
+    }
+    Ok(())
+}
+
+/// A row that a page can end with.
+pub(crate) trait Listed: Serialize {
+    /// Its id.
+    fn id(&self) -> Option<&str>;
+}
+
+impl Listed for Value {
+    fn id(&self) -> Option<&str> {
+        self["id"].as_str()
+    }
+}
+
+/// `{"users": […], "links": {"self": …, "previous": null, "next": …}}`.
+struct Listing<'a, T> {
+    name: &'a str,
+    rows: &'a [T],
+    own: String,
+    next: Option<String>,
+}
+
+impl<T: Serialize> Serialize for Listing<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(2))?;
+        map.serialize_entry(self.name, self.rows)?;
+        let links = json!({"self": self.own, "previous": null, "next": self.next});
+        map.serialize_entry("links", &links)?;
+        map.end()
+    }
+}
+
 /// `{"users": […], "links": {…}}`; `next` when more rows follow. `rows` may have one more than
 /// the page.
-pub(crate) fn list(
+pub(crate) fn list<T: Listed>(
     ctx: &Ctx,
     path: &str,
     name: &str,
     filters: &Filters,
     request: &PageRequest,
-    mut rows: Vec<Value>,
-) -> Json<Value> {
+    mut rows: Vec<T>,
+) -> Response {
     let more = request.cut(&mut rows);
     let url = format!("{}/v3{path}", ctx.service_url());
     let next = rows
         .last()
-        .and_then(|row| row["id"].as_str())
+        .and_then(Listed::id)
         .filter(|_| more)
         .map(|last| page::with_marker(&url, filters, last, false));
     let own = page::with_query(&url, filters);
-    Json(json!({
-        name: rows,
-        "links": {"self": own, "previous": null, "next": next},
-    }))
+    Json(Listing { name, rows: &rows, own, next }).into_response()
 }
 
 /// A list without pages or filters.
-pub(crate) fn whole_list(ctx: &Ctx, path: &str, name: &str, rows: &[Value]) -> Json<Value> {
+pub(crate) fn whole_list<T: Serialize>(ctx: &Ctx, path: &str, name: &str, rows: &[T]) -> Response {
     filtered_list(ctx, path, name, &Filters::default(), rows)
 }
 
 /// A list without pages.
-pub(crate) fn filtered_list(
+pub(crate) fn filtered_list<T: Serialize>(
     ctx: &Ctx,
     path: &str,
     name: &str,
     filters: &Filters,
-    rows: &[Value],
-) -> Json<Value> {
-    let url = page::with_query(&format!("{}/v3{path}", ctx.service_url()), filters);
-    Json(json!({
-        name: rows,
-        "links": {"self": url, "previous": null, "next": null},
-    }))
+    rows: &[T],
+) -> Response {
+    let own = page::with_query(&format!("{}/v3{path}", ctx.service_url()), filters);
+    Json(Listing { name, rows, own, next: None }).into_response()
 }
 
 /// The page of a list that has no sort keys of its own.

@@ -1,12 +1,14 @@
 //! Grants on projects, domains and the system, and `/v3/role_assignments`.
 
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use cloud_types::{Fault, RoleId};
 use serde_json::Value;
 use service_kit::{Access, ApiResult, Ctx, Filters, Method, Path, Routes, Service, StatusCode};
 
 use super::model::{ActorKind, Assignment, SYSTEM, TargetKind};
+use super::service::add_names;
+use crate::wire::Shown;
 use crate::{Identity, wire};
 
 pub(crate) fn routes() -> Routes<Identity> {
@@ -181,11 +183,25 @@ async fn held(identity: &Identity, ctx: &Ctx, like: Assignment) -> ApiResult<Res
     let at = format!("{at}/roles");
     let rows: Vec<Value> =
         identity.grants(ctx, like).await?.iter().map(|role| role.view(ctx)).collect();
-    Ok(wire::whole_list(ctx, &at, "roles", &rows).into_response())
+    Ok(wire::whole_list(ctx, &at, "roles", &rows))
 }
 
 async fn list(State(identity): State<Identity>, ctx: Ctx, filters: Filters) -> ApiResult<Response> {
-    let rows = identity.role_assignments(&ctx, filters.clone()).await?;
-    let name = "role_assignments";
-    Ok(wire::filtered_list(&ctx, &format!("/{name}"), name, &filters, &rows).into_response())
+    let (rows, names) = identity.role_assignments(&ctx, filters.clone()).await?;
+    let (name, base) = ("role_assignments", ctx.service_url());
+    let path = format!("/{name}");
+    let Some(names) = names else {
+        let rows: Vec<_> =
+            rows.iter().map(|what| Shown { what, base: Some(base.as_str()) }).collect();
+        return Ok(wire::filtered_list(&ctx, &path, name, &filters, &rows));
+    };
+    let rows: Vec<Value> = rows
+        .iter()
+        .map(|row| {
+            let mut view = row.view(&ctx);
+            add_names(&mut view, row, &names);
+            view
+        })
+        .collect();
+    Ok(wire::filtered_list(&ctx, &path, name, &filters, &rows))
 }

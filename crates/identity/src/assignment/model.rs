@@ -1,13 +1,16 @@
 //! What an assignment is, and what follows from it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use cloud_types::RoleId;
-use serde_json::{Value, json};
+use serde::ser::SerializeMap as _;
+use serde::{Serialize, Serializer};
+use serde_json::Value;
 use service_kit::Ctx;
 
 use crate::project::model::Project;
 use crate::token::Scope;
+use crate::wire::Shown;
 
 /// Who has the role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -115,19 +118,54 @@ impl Assignment {
 
     /// What the API shows, without names.
     pub fn view(&self, ctx: &Ctx) -> Value {
-        let mut scope = match self.target_kind {
-            TargetKind::System => json!({"system": {"all": true}}),
-            kind => json!({kind.as_str(): {"id": self.target_id}}),
-        };
-        if self.inherited {
-            scope["OS-INHERIT:inherited_to"] = json!("projects");
+        Shown { what: self, base: Some(&ctx.service_url()) }.value()
+    }
+}
+
+/// `{"id": …}`.
+#[derive(Serialize)]
+struct Id<'a> {
+    id: &'a str,
+}
+
+struct ScopeOf<'a>(&'a Assignment);
+
+impl Serialize for ScopeOf<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        match self.0.target_kind {
+            TargetKind::System => map.serialize_entry("system", &All { all: true })?,
+            kind => map.serialize_entry(kind.as_str(), &Id { id: &self.0.target_id })?,
         }
-        json!({
-            "role": {"id": self.role_id},
-            self.actor_kind.as_str(): {"id": self.actor_id},
-            "scope": scope,
-            "links": {"assignment": format!("{}/v3{}", ctx.service_url(), self.path())},
-        })
+        if self.0.inherited {
+            map.serialize_entry("OS-INHERIT:inherited_to", "projects")?;
+        }
+        map.end()
+    }
+}
+
+#[derive(Serialize)]
+struct All {
+    all: bool,
+}
+
+#[derive(Serialize)]
+struct Granted {
+    assignment: String,
+}
+
+impl Serialize for Shown<'_, Assignment> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let row = self.what;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("role", &Id { id: row.role_id.as_str() })?;
+        map.serialize_entry(row.actor_kind.as_str(), &Id { id: &row.actor_id })?;
+        map.serialize_entry("scope", &ScopeOf(row))?;
+        if let Some(base) = self.base {
+            let assignment = format!("{base}/v3{}", row.path());
+            map.serialize_entry("links", &Granted { assignment })?;
+        }
+        map.end()
     }
 }
 
@@ -144,6 +182,11 @@ pub(crate) struct World {
 /// What the assignments come to: users instead of groups, projects instead of what is handed down
 /// to them, implied roles beside assigned ones. Sorted, without doubles.
 pub(crate) fn effective(assignments: &[Assignment], world: &World) -> Vec<Assignment> {
+    let parents: Parents<'_> = world
+        .projects
+        .iter()
+        .filter_map(|project| Some((project.id.as_str(), project.parent_id.as_ref()?.as_str())))
+        .collect();
     let mut all = Vec::new();
     for assignment in assignments {
         let actors: Vec<&str> = match assignment.actor_kind {
@@ -157,7 +200,7 @@ pub(crate) fn effective(assignments: &[Assignment], world: &World) -> Vec<Assign
             world
                 .projects
                 .iter()
-                .filter(|project| is_below(world, project, assignment))
+                .filter(|project| is_below(&parents, project, assignment))
                 .map(|project| (TargetKind::Project, project.id.as_str()))
                 .collect()
         } else {
@@ -183,24 +226,21 @@ pub(crate) fn effective(assignments: &[Assignment], world: &World) -> Vec<Assign
     all
 }
 
+/// From a project to the one above it.
+type Parents<'a> = HashMap<&'a str, &'a str>;
+
 /// Whether the project gets what is handed down: it is in the domain, or below the project.
-fn is_below(world: &World, project: &Project, assignment: &Assignment) -> bool {
+fn is_below(parents: &Parents<'_>, project: &Project, assignment: &Assignment) -> bool {
     if assignment.target_kind == TargetKind::Domain {
         return project.domain_id.as_str() == assignment.target_id;
     }
-    let mut at = project.parent_id.as_ref();
+    let mut at = project.id.as_str();
     // Bounded by the number of projects, should rows ever form a circle.
-    for _ in 0..world.projects.len() {
-        match at {
+    for _ in 0..parents.len() {
+        match parents.get(at) {
             None => return false,
-            Some(id) if id.as_str() == assignment.target_id => return true,
-            Some(id) => {
-                at = world
-                    .projects
-                    .iter()
-                    .find(|candidate| candidate.id == *id)
-                    .and_then(|candidate| candidate.parent_id.as_ref());
-            }
+            Some(parent) if *parent == assignment.target_id => return true,
+            Some(parent) => at = parent,
         }
     }
     false

@@ -290,12 +290,12 @@ impl Identity {
         .await
     }
 
-    /// `GET /v3/role_assignments`.
+    /// `GET /v3/role_assignments`; with the names of what they are about, where they are wanted.
     pub(crate) async fn role_assignments(
         &self,
         ctx: &Ctx,
         filters: Filters,
-    ) -> Result<Vec<Value>, Fault> {
+    ) -> Result<(Vec<Assignment>, Option<store::Names>), Fault> {
         let mut wanted = Wanted::read(&filters)?;
         let own_domain = ctx.token()?.domain.as_ref().map(ToString::to_string);
         if filters.flag("include_subtree")?.unwrap_or(false) {
@@ -306,8 +306,9 @@ impl Identity {
         }
         wanted.within.clone_from(&own_domain);
         let implied = self.implied();
-        let shown = wanted.clone();
-        let (rows, names) = self
+        let with_names = wanted.with_names;
+        let named = with_names || own_domain.is_some();
+        let (mut rows, names) = self
             .look(move |tx| {
                 let (wanted, implied) = (wanted.clone(), implied.clone());
                 Box::pin(async move {
@@ -325,7 +326,10 @@ impl Identity {
                         rows = effective(&rows, &world);
                         rows.retain(|row| wanted.matches(row));
                     }
-                    let names = store::names(tx, &rows).await?;
+                    let names = match named {
+                        true => store::names(tx, &rows).await?,
+                        false => store::Names::new(),
+                    };
                     Ok::<_, Fault>((rows, names))
                 })
             })
@@ -340,17 +344,10 @@ impl Identity {
             };
             domain.is_some() && domain == own_domain
         };
-        Ok(rows
-            .iter()
-            .filter(|row| own_domain.is_none() || in_own_domain(row))
-            .map(|row| {
-                let mut view = row.view(ctx);
-                if shown.with_names {
-                    add_names(&mut view, row, &names);
-                }
-                view
-            })
-            .collect())
+        if own_domain.is_some() {
+            rows.retain(in_own_domain);
+        }
+        Ok((rows, with_names.then_some(names)))
     }
 
     /// A project and all below it, for who may list the roles that people have there.
@@ -467,7 +464,8 @@ impl Wanted {
     }
 }
 
-fn add_names(view: &mut Value, row: &Assignment, names: &Names) {
+/// Puts names beside the ids.
+pub(super) fn add_names(view: &mut Value, row: &Assignment, names: &Names) {
     let name = |kind: &str, id: &str| names.get(&(kind.to_owned(), id.to_owned()));
     let describe = |kind: &str, id: &str| {
         let (text, domain) = name(kind, id)?;

@@ -1,11 +1,27 @@
 //! What a project is.
 
 use cloud_types::{DomainId, ProjectId, Timestamp};
-use serde_json::{Map, Value, json};
+use serde::ser::SerializeMap as _;
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
 use service_kit::Ctx;
 
 use crate::domain::model::Domain;
-use crate::wire;
+use crate::wire::{self, Listed, Shown};
+
+/// Attributes that are ours: what a caller stored under such a name is not shown.
+const OWN: &[&str] = &[
+    "id",
+    "domain_id",
+    "parent_id",
+    "name",
+    "description",
+    "enabled",
+    "is_domain",
+    "tags",
+    "options",
+    "links",
+];
 
 /// A project.
 #[derive(Clone, Debug)]
@@ -78,23 +94,38 @@ impl Project {
 
     /// What the API shows.
     pub fn view(&self, ctx: &Ctx) -> Value {
-        let mut view = self.public();
-        view["links"] = json!({"self": wire::self_link(ctx, "projects", self.id.as_str())});
-        view
+        Shown { what: self, base: Some(&ctx.service_url()) }.value()
     }
 
     /// What the journal keeps.
     pub fn public(&self) -> Value {
-        let mut view = self.extra.clone();
-        view.insert("id".into(), json!(self.id));
-        view.insert("domain_id".into(), json!((!self.is_domain).then_some(&self.domain_id)));
-        view.insert("parent_id".into(), json!(self.parent()));
-        view.insert("name".into(), json!(self.name));
-        view.insert("description".into(), json!(self.description));
-        view.insert("enabled".into(), json!(self.enabled));
-        view.insert("is_domain".into(), json!(self.is_domain));
-        view.insert("tags".into(), json!(self.tags));
-        view.insert("options".into(), json!(self.options));
-        Value::Object(view)
+        Shown::bare(self).value()
+    }
+}
+
+impl Serialize for Shown<'_, Project> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let project = self.what;
+        let mut map = serializer.serialize_map(None)?;
+        wire::write_extra(&mut map, &project.extra, OWN)?;
+        map.serialize_entry("id", &project.id)?;
+        map.serialize_entry("domain_id", &(!project.is_domain).then_some(&project.domain_id))?;
+        map.serialize_entry("parent_id", &project.parent())?;
+        map.serialize_entry("name", &project.name)?;
+        map.serialize_entry("description", &project.description)?;
+        map.serialize_entry("enabled", &project.enabled)?;
+        map.serialize_entry("is_domain", &project.is_domain)?;
+        map.serialize_entry("tags", &project.tags)?;
+        map.serialize_entry("options", &project.options)?;
+        if let Some(links) = self.links("projects", project.id.as_str()) {
+            map.serialize_entry("links", &links)?;
+        }
+        map.end()
+    }
+}
+
+impl Listed for Shown<'_, Project> {
+    fn id(&self) -> Option<&str> {
+        Some(self.what.id.as_str())
     }
 }

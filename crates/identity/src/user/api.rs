@@ -2,7 +2,7 @@
 
 use super::model::User;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use cloud_types::Fault;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use super::service::{NewPassword, UserChange};
 use crate::fields::{Fields, NAME_LONG, Patch};
 use crate::password::MAX_PASSWORD;
+use crate::wire::Shown;
 use crate::{Identity, compliance, wire};
 
 pub(crate) fn routes() -> Routes<Identity> {
@@ -49,8 +50,9 @@ pub(crate) fn routes() -> Routes<Identity> {
 async fn list(State(identity): State<Identity>, ctx: Ctx, filters: Filters) -> ApiResult<Response> {
     let page = wire::page_request(&filters)?;
     let users = identity.list_users(&ctx, filters.clone()).await?;
-    let rows = users.iter().map(|user| user.view(&ctx)).collect();
-    Ok(wire::list(&ctx, "/users", "users", &filters, &page, rows).into_response())
+    let base = ctx.service_url();
+    let rows = users.iter().map(|what| Shown { what, base: Some(base.as_str()) }).collect();
+    Ok(wire::list(&ctx, "/users", "users", &filters, &page, rows))
 }
 
 async fn show(
@@ -163,7 +165,7 @@ async fn projects(
 ) -> ApiResult<Response> {
     let user = identity.user(&ctx, "identity:list_user_projects", &wire::id("user", &id)?).await?;
     let rows = identity.projects_of(&ctx, &user.id, false).await?;
-    Ok(wire::whole_list(&ctx, &format!("/users/{id}/projects"), "projects", &rows).into_response())
+    Ok(wire::whole_list(&ctx, &format!("/users/{id}/projects"), "projects", &rows))
 }
 
 async fn groups(
@@ -174,5 +176,5 @@ async fn groups(
     let user =
         identity.user(&ctx, "identity:list_groups_for_user", &wire::id("user", &id)?).await?;
     let rows = identity.groups_of(&ctx, &user.id).await?;
-    Ok(wire::whole_list(&ctx, &format!("/users/{id}/groups"), "groups", &rows).into_response())
+    Ok(wire::whole_list(&ctx, &format!("/users/{id}/groups"), "groups", &rows))
 }

@@ -3,10 +3,25 @@
 use std::fmt;
 
 use cloud_types::{DomainId, ProjectId, Timestamp, UserId};
-use serde_json::{Map, Value, json};
+use serde::ser::SerializeMap as _;
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
 use service_kit::Ctx;
 
-use crate::wire;
+use crate::wire::{self, Listed, Shown};
+
+/// Attributes that are ours: what a caller stored under such a name is not shown.
+const OWN: &[&str] = &[
+    "id",
+    "domain_id",
+    "name",
+    "enabled",
+    "options",
+    "password_expires_at",
+    "description",
+    "default_project_id",
+    "links",
+];
 
 /// A user.
 #[derive(Clone)]
@@ -76,31 +91,70 @@ impl User {
 
     /// What the API shows.
     pub fn view(&self, ctx: &Ctx) -> Value {
-        let mut view = self.public();
-        view["links"] = json!({"self": wire::self_link(ctx, "users", self.id.as_str())});
-        view
+        Shown { what: self, base: Some(&ctx.service_url()) }.value()
     }
 
     /// As upstream writes it: microseconds, and no zone.
-    pub fn password_expires_at(&self) -> Value {
-        json!(self.standing.password_expires_at.map(|at| at.iso_micros_naive()))
+    pub fn password_expires_at(&self) -> Option<String> {
+        self.standing.password_expires_at.map(|at| at.iso_micros_naive())
     }
 
     /// What the journal keeps: no hash.
     pub fn public(&self) -> Value {
-        let mut view = self.extra.clone();
-        view.insert("id".into(), json!(self.id));
-        view.insert("domain_id".into(), json!(self.domain_id));
-        view.insert("name".into(), json!(self.name));
-        view.insert("enabled".into(), json!(self.enabled));
-        view.insert("options".into(), json!(self.options));
-        view.insert("password_expires_at".into(), self.password_expires_at());
-        if let Some(description) = &self.description {
-            view.insert("description".into(), json!(description));
+        Shown::bare(self).value()
+    }
+}
+
+impl Serialize for Shown<'_, User> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let user = self.what;
+        let mut map = serializer.serialize_map(None)?;
+        wire::write_extra(&mut map, &user.extra, OWN)?;
+        map.serialize_entry("id", &user.id)?;
+        map.serialize_entry("domain_id", &user.domain_id)?;
+        map.serialize_entry("name", &user.name)?;
+        map.serialize_entry("enabled", &user.enabled)?;
+        map.serialize_entry("options", &user.options)?;
+        map.serialize_entry("password_expires_at", &user.password_expires_at())?;
+        if let Some(description) = &user.description {
+            map.serialize_entry("description", description)?;
         }
-        if let Some(project) = &self.default_project_id {
-            view.insert("default_project_id".into(), json!(project));
+        if let Some(project) = &user.default_project_id {
+            map.serialize_entry("default_project_id", project)?;
         }
-        Value::Object(view)
+        if let Some(links) = self.links("users", user.id.as_str()) {
+            map.serialize_entry("links", &links)?;
+        }
+        map.end()
+    }
+}
+
+impl Listed for Shown<'_, User> {
+    fn id(&self) -> Option<&str> {
+        Some(self.what.id.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_stored_beside_a_user_never_stands_for_an_attribute() {
+        let mut user = User::blank(UserId::random(), DomainId::random(), Timestamp(0));
+        for name in OWN.iter().chain(&["email"]) {
+            user.extra.insert((*name).to_owned(), Value::from("stored"));
+        }
+        user.name = "ann".to_owned();
+        let text = serde_json::to_string(&Shown { what: &user, base: Some("https://c") }).unwrap();
+        for name in ["id", "name", "links", "email"] {
+            assert_eq!(text.matches(&format!("\"{name}\":")).count(), 1, "{text}");
+        }
+        let view: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(view["name"], "ann");
+        assert_eq!(view["email"], "stored");
+        assert_eq!(view["links"]["self"], format!("https://c/v3/users/{}", user.id));
+        assert_eq!(view.get("description"), None, "there is none");
+        assert_eq!(user.public().get("links"), None);
     }
 }

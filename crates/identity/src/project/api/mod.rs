@@ -4,7 +4,7 @@ mod tags;
 
 use super::model::Project;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use cloud_types::Fault;
 use serde_json::{Value, json};
 use service_kit::{
@@ -15,6 +15,7 @@ use service_kit::{
 use super::service::ProjectChange;
 use super::tree::Around;
 use crate::fields::{Fields, NAME_SHORT, Patch};
+use crate::wire::Shown;
 use crate::{Identity, options, wire};
 
 /// Upstream's limit on tags of one project.
@@ -46,8 +47,9 @@ pub(crate) fn routes() -> Routes<Identity> {
 async fn list(State(identity): State<Identity>, ctx: Ctx, filters: Filters) -> ApiResult<Response> {
     let page = wire::page_request(&filters)?;
     let projects = identity.list_projects(&ctx, filters.clone()).await?;
-    let rows = projects.iter().map(|project| project.view(&ctx)).collect();
-    Ok(wire::list(&ctx, "/projects", "projects", &filters, &page, rows).into_response())
+    let base = ctx.service_url();
+    let rows = projects.iter().map(|what| Shown { what, base: Some(base.as_str()) }).collect();
+    Ok(wire::list(&ctx, "/projects", "projects", &filters, &page, rows))
 }
 
 async fn show(
