@@ -98,7 +98,7 @@ test_documentation() { root_cargo test --workspace --doc --locked --quiet; }
 test_shell() {
 	local file
 	for file in dev tools/dev/*.sh bench/run bench/*.sh tools/guest_image/build tools/testbed/suites/*.sh; do bash -n "$REPO/$file"; done 2>&1
-	PYTHONPYCACHEPREFIX=$TESTS_LOG/pycache "$CLIENT/bin/python" -m py_compile "$REPO/bench/peer.py" "$REPO/tools/dev/cloud.py" "$REPO/tools/testbed/two_tenants.py"
+	PYTHONPYCACHEPREFIX=$TESTS_LOG/pycache "$CLIENT/bin/python" -m py_compile "$REPO/bench/peer.py" "$REPO/tools/dev/cloud.py" "$REPO"/tools/testbed/*.py
 }
 
 # --- end to end: a cloud of its own, from nothing to nothing ---------------------------------------------

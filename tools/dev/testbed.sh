@@ -2,6 +2,7 @@
 # ./dev testbed: one machine plays many. A cloud of its own beside the one of ./dev up, in STATE/testbed.
 #
 #   machine: control plane ── T-up ─┐                       (T: this testbed's tag, like PREFIX)
+#            (or replicas of it: each an address of its own on T-up, and a loopback address for its API)
 #   ┌ namespace T-net ──────────────┴──────────────────────────────────────────────────────────┐
 #   │ bridge mgmt 198.19.S.0/24                bridge l2-1        …        bridge l2-C         │
 #   └──┬──────────┬──────────────────────────────┬────┬──────────────────────┬────┬────────────┘
@@ -25,6 +26,7 @@ enter_testbed() {
 	NAMESPACE=$PREFIX-none
 	CHOICES=$STATE/etc/dev.conf
 	DEMO_KEY=$STATE/etc/demo-key
+	POSTGRESQL=$STATE/postgresql
 }
 
 testbed() {
@@ -38,8 +40,9 @@ testbed() {
 	--*) alone; testbed_up "$@" ;;
 	*)
 		cat <<TEXT
-usage: ./dev testbed --hosts N [--zones Z] [--clusters C] [--yes]
-                                   hosts as namespaces, clusters as L2 segments; --yes replaces one that is there
+usage: ./dev testbed --hosts N [--zones Z] [--clusters C] [--database sqlite|postgresql] [--replicas R] [--yes]
+                                   hosts as namespaces, clusters as L2 segments, R control planes over one PostgreSQL;
+                                   --yes replaces one that is there
        ./dev testbed status | openstack … | ssh NAME | console NAME | down
 TEXT
 		;;
@@ -47,21 +50,28 @@ TEXT
 }
 
 testbed_up() {
-	local hosts=3 zones=1 clusters=1 yes=
+	local hosts=3 zones=1 clusters=1 replicas=1 yes=
+	DATABASE=sqlite
 	while [ $# -gt 0 ]; do
 		case $1 in
 		--hosts) hosts=${2:-}; shift $(($# > 1)) ;;
 		--zones) zones=${2:-}; shift $(($# > 1)) ;;
 		--clusters) clusters=${2:-}; shift $(($# > 1)) ;;
+		--replicas) replicas=${2:-}; shift $(($# > 1)) ;;
+		--database) DATABASE=${2:-}; shift $(($# > 1)) ;;
 		--yes) yes=1 ;;
-		*) die "testbed: what is '$1'? There are --hosts N, --zones Z, --clusters C and --yes" ;;
+		*) die "testbed: what is '$1'? There are --hosts N, --zones Z, --clusters C, --database D, --replicas R and --yes" ;;
 		esac
 		shift
 	done
 	local number
-	for number in "$hosts" "$zones" "$clusters"; do
-		case $number in '' | *[!0-9]* | 0) die "testbed: --hosts, --zones and --clusters are whole numbers from 1" ;; esac
+	for number in "$hosts" "$zones" "$clusters" "$replicas"; do
+		case $number in '' | *[!0-9]* | 0) die "testbed: --hosts, --zones, --clusters and --replicas are whole numbers from 1" ;; esac
 	done
+	case $DATABASE in sqlite | postgresql) ;; *) die "testbed: --database: there are sqlite and postgresql, not '$DATABASE'" ;; esac
+	[ "$replicas" = 1 ] || [ "$DATABASE" = postgresql ] ||
+		die "testbed: SQLite is for one control plane; --replicas $replicas needs --database postgresql"
+	[ "$replicas" -le 9 ] || die "testbed: at most 9 replicas"
 	[ "$clusters" -le "$hosts" ] || die "testbed: $clusters clusters need at least as many hosts"
 	[ "$zones" -le "$clusters" ] || die "testbed: a zone has at least one cluster, so --zones is at most --clusters"
 	[ "$hosts" -le 200 ] || die "testbed: at most 200 hosts"
@@ -83,18 +93,21 @@ testbed_up() {
 	subnet=198.19.$((0x$(hash_of "$STATE" 4) % 250))
 	remember subnet "$subnet"
 	remember hosts "$hosts"
+	remember replicas "$replicas"
+	remember database "$DATABASE"
 	remember link_outside "$subnet.1"
-	stage "Underlay: $clusters segment(s), router, outside" "./dev testbed down, then again" testbed_fabric "$hosts" "$clusters"
+	stage "Underlay: $clusters segment(s), router, outside" "./dev testbed down, then again" testbed_fabric "$hosts" "$clusters" "$replicas"
 	stage "Keys, database, first users" "read the error above" stage_init 127.0.0.1
 	stage "Virtualisation" "see whether QEMU starts by hand" stage_probe
 	stage "Control plane" "look into $STATE/log/control-plane.log" testbed_control_plane
+	[ "$replicas" = 1 ] || stage "Replicas" "look into $STATE/replicas/*/log" testbed_replicas "$replicas"
 	stage "$hosts hosts" "look into $STATE/hosts/*/log" testbed_hosts "$hosts" "$zones" "$clusters"
 	stage "Guest image" "the builder is tools/guest_image/build" stage_image
 	stage "Network, security group, key pair, flavor" "look into $STATE/log" client_python demo-resources
 	print_timings
 	cat <<TEXT
 
-The testbed runs: $hosts host(s), $clusters cluster(s), $zones zone(s).
+The testbed runs: $hosts host(s), $clusters cluster(s), $zones zone(s), $replicas control plane(s) on $DATABASE.
   try   ./dev testbed openstack server create --image meridian-guest --flavor tiny --network demo \\
             --security-group demo --key-name demo --wait one
         ./dev testbed ssh one
@@ -111,7 +124,7 @@ plug() {
 }
 
 testbed_fabric() {
-	local hosts=$1 clusters=$2 subnet i c
+	local hosts=$1 clusters=$2 replicas=$3 subnet i c
 	subnet=$(recall subnet)
 	make_namespace "$PREFIX-net"
 	make_namespace "$PREFIX-rtr"
@@ -120,7 +133,7 @@ testbed_fabric() {
 	ip_in "$PREFIX-net" link set mgmt up
 	ip link add "$PREFIX-up" type veth peer name machine netns "$PREFIX-net"
 	ip_in "$PREFIX-net" link set machine master mgmt up
-	ip address replace "$subnet.1/24" dev "$PREFIX-up"
+	for i in $(seq "$replicas"); do ip address replace "$subnet.$i/24" dev "$PREFIX-up"; done
 	ip link set "$PREFIX-up" up
 	for c in $(seq "$clusters"); do
 		ip_in "$PREFIX-net" link add "l2-$c" type bridge ageing_time $UNDERLAY_AGEING_CENTISECONDS mcast_snooping 0
@@ -144,11 +157,40 @@ testbed_fabric() {
 }
 
 testbed_control_plane() {
-	(cd "$STATE" && setsid "$BINARY" supervise --state "$STATE" --roles control-plane \
+	local database=()
+	uses_postgresql && database=(--postgresql "$POSTGRESQL")
+	(cd "$STATE" && setsid "$BINARY" supervise --state "$STATE" --roles control-plane "${database[@]}" \
 		</dev/null >>"$STATE/log/supervisor.log" 2>&1 &)
 	wait_until 30 "the control plane's port" api_answers || { tail -n 20 "$STATE"/log/*.log; return 1; }
 }
 api_answers() { ! port_is_free "$(recall api_port)"; }
+
+# The second replica and those after it. Replica N is at 127.0.0.N and SUBNET.N, with the ports of the first; its
+# state is in replicas/rN. The first one's supervisor runs PostgreSQL.
+testbed_replicas() {
+	local replicas=$1 n port directory bundle=$STATE/run/bundle.json
+	port=$(recall api_port)
+	"$BINARY" replica bundle --state "$STATE" --to "$bundle" >/dev/null
+	for n in $(seq 2 "$replicas"); do
+		directory=$STATE/replicas/r$n
+		mkdir -p "$directory/log"
+		[ -f "$directory/etc/meridian.toml" ] || "$BINARY" replica join --state "$directory" --bundle "$bundle" \
+			--listen "127.0.0.$n:$port" --gateway-listen "$(recall subnet).$n:$((port + 1))"
+		(cd "$directory" && setsid "$BINARY" supervise --state "$directory" --roles control-plane \
+			</dev/null >>"$directory/log/supervisor.log" 2>&1 &)
+	done
+	# It holds every secret of the cloud.
+	rm -f "$bundle"
+	wait_until 60 "$replicas replicas that serve" replicas_serve "$replicas" || { tail -n 20 "$STATE"/replicas/*/log/*.log; return 1; }
+	"$BINARY" replica list --state "$STATE"
+}
+replicas_serve() { [ "$("$BINARY" replica list --state "$STATE" | grep -c ' serving ')" = "$1" ]; }
+
+# testbed_gateways: where hosts connect, with commas between.
+testbed_gateways() {
+	local n
+	for n in $(seq "$(recall replicas)"); do printf 'https://%s.%d:%d\n' "$(recall subnet)" "$n" $(($(recall api_port) + 1)); done | paste -sd,
+}
 
 testbed_hosts() {
 	local hosts=$1 zones=$2 clusters=$3 i cluster zone directory token accelerator
@@ -164,7 +206,7 @@ testbed_hosts() {
 			token=$("$BINARY" host token --state "$STATE" --zone "zone-$zone" --cluster "cluster-$cluster" --l2-domain "l2-$cluster")
 			# The token goes by the environment: the command line is everyone's to read.
 			MERIDIAN_JOIN_TOKEN=$token "$BINARY" host join --state "$directory" --name "h$i" \
-				--url "https://$(recall subnet).1:$(($(recall api_port) + 1))" --authority "$STATE/pki/ca.pem" \
+				--url "$(testbed_gateways)" --authority "$STATE/pki/ca.pem" \
 				--underlay under0 --prefix "m$(hash_of "$directory" 4)" --accelerator "${accelerator%% *}"
 		fi
 		(cd "$directory" && setsid "$BINARY" supervise --state "$directory" --roles host \
@@ -178,6 +220,12 @@ testbed_status() {
 	[ -d "$STATE/hosts" ] || { echo "No testbed. ./dev testbed --hosts 3 makes one."; return 0; }
 	local directory
 	"$BINARY" status --state "$STATE" || true
+	for directory in "$STATE"/replicas/*/; do
+		[ -d "$directory" ] || continue
+		echo "--- replica $(basename "$directory")"
+		"$BINARY" status --state "$directory" || true
+	done
+	if [ -d "$STATE/replicas" ]; then "$BINARY" replica list --state "$STATE" || true; fi
 	for directory in "$STATE"/hosts/*/; do
 		echo "--- $(basename "$directory")"
 		"$BINARY" status --state "$directory" || true
@@ -197,6 +245,10 @@ testbed_down() {
 			pids+=($!)
 		done
 		for pid in "${pids[@]}"; do wait "$pid" || true; done
+		# Replicas before the first one, whose supervisor ends PostgreSQL with it.
+		for directory in "$STATE"/replicas/*/; do
+			[ ! -d "$directory" ] || "$BINARY" down --state "${directory%/}" || true
+		done
 		[ ! -d "$STATE/etc" ] || "$BINARY" down --state "$STATE" || true
 		left=$(guests_running)
 		# shellcheck disable=SC2086 # process ids

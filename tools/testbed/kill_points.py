@@ -13,7 +13,6 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
 import sys
 import time
 import warnings
@@ -24,25 +23,13 @@ warnings.filterwarnings("ignore")
 import openstack  # noqa: E402
 from keystoneauth1 import exceptions as auth_exceptions  # noqa: E402
 
+import machine  # noqa: E402
+from machine import Failed, run, until  # noqa: E402
+
 DEADLINE = 120
 # A point that was not passed so long after the end of the matter will not be.
 QUIET = 1.0
 ROLES = {"region": "control-plane", "agent": "host"}
-
-
-class Failed(Exception):
-    """A sentence for the person."""
-
-
-def until(what, look, limit=DEADLINE):
-    end = time.monotonic() + limit
-    while True:
-        found = look()
-        if found:
-            return found
-        if time.monotonic() > end:
-            raise Failed(f"waited {limit} s for {what}")
-        time.sleep(0.05)
 
 
 class Points:
@@ -129,21 +116,8 @@ class Cloud:
         return answer.json()["server"] if answer.status_code == 200 else {"status": "GONE"}
 
     # --- what stands on the machine -----------------------------------------------------------------
-    def run(self, *command):
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
     def qemus(self):
-        """Processes of guests: (process id, command line)."""
-        found = []
-        for pid in filter(str.isdigit, os.listdir("/proc")):
-            try:
-                with open(f"/proc/{pid}/cmdline", "rb") as file:
-                    line = file.read().replace(b"\0", b" ").decode(errors="replace")
-            except OSError:
-                continue
-            if "qemu-system" in line.split(" ")[0] and f"{self.state}/" in line:
-                found.append((int(pid), line))
-        return sorted(found)
+        return machine.qemus(self.state)
 
     def rows(self, file, table):
         database = sqlite3.connect(f"file:{os.path.join(self.state, file)}?mode=ro", uri=True, timeout=20)
@@ -154,14 +128,14 @@ class Cloud:
 
     def cookies(self):
         """What the flows are for: the cookie names the object."""
-        text = self.run(
+        text = run(
             "ovs-ofctl", "-O", "OpenFlow14", "dump-flows", f"unix:{self.state}/run/ovs/{self.bridge}.mgmt"
         )
         return sorted({word for word in text.replace(",", " ").split() if word.startswith("cookie=")})
 
     def standing(self):
         """Everything that a server leaves traces in."""
-        links = self.run("nsenter", f"--net=/run/netns/{self.namespace}", "ip", "-o", "link")
+        links = run("nsenter", f"--net=/run/netns/{self.namespace}", "ip", "-o", "link")
         region = {
             table: self.rows("db/meridian.sqlite", table)
             for table in (
@@ -181,7 +155,7 @@ class Cloud:
             "processes": [pid for pid, _ in self.qemus()],
             "disks": sorted(os.listdir(f"{self.state}/host/servers")),
             "devices": sorted(line.split(":")[1].strip().split("@")[0] for line in links.splitlines()),
-            "switch ports": self.run(
+            "switch ports": run(
                 "ovs-vsctl", f"--db=unix:{self.state}/run/ovs/db.sock", "list-ports", self.bridge
             ).split(),
             "flows": self.cookies(),
@@ -207,8 +181,7 @@ class Cloud:
     def kill_other(self, point):
         """The process that does not pass the point dies as well."""
         role = next(role for side, role in ROLES.items() if not point[0].startswith(side))
-        with open(f"{self.state}/run/status.json", encoding="utf-8") as file:
-            pid = json.load(file)["roles"][role]["pid"]
+        pid = machine.role(self.state, role).get("pid")
         if pid:
             try:
                 os.kill(pid, signal.SIGKILL)

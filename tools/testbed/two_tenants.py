@@ -5,7 +5,6 @@ hears nothing proves nothing unless it is shown to hear.
 """
 
 import argparse
-import hashlib
 import os
 import socket
 import struct
@@ -13,22 +12,16 @@ import subprocess
 import sys
 import threading
 import time
-import tomllib
 import warnings
 
 warnings.filterwarnings("ignore")
 
 import openstack  # noqa: E402
 
-sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "dev"))
+from machine import Failed, access, device_name, device_prefix, guest, setns, wait_for_ssh  # noqa: E402
 
 ADDRESSES = {"one": ("10.50.0.11", "fa:16:3e:50:00:11", "h1"), "two": ("10.50.0.12", "fa:16:3e:50:00:12", "h2")}
 ETH_P_ALL = 3
-
-
-def fail(why):
-    print(f"FAILED: {why}")
-    sys.exit(1)
 
 
 class Tenant:
@@ -96,10 +89,7 @@ class Tenant:
 
 
 def device_of(state, host, port_id):
-    """The name that the host's agent gives the port's device."""
-    with open(f"{state}/hosts/{host}/etc/host.toml", "rb") as file:
-        prefix = tomllib.load(file)["device_prefix"]
-    return prefix + hashlib.sha256(port_id.encode()).hexdigest()[: 15 - len(prefix)]
+    return device_name(device_prefix(f"{state}/hosts/{host}"), port_id)
 
 
 class Capture(threading.Thread):
@@ -111,10 +101,10 @@ class Capture(threading.Thread):
         self.heard = 0
         self.full_size_unfragmentable = 0
         with open(f"/run/netns/{namespace}", "rb") as there, open("/proc/thread-self/ns/net", "rb") as here:
-            os.setns(there.fileno(), os.CLONE_NEWNET) if hasattr(os, "setns") else setns(there.fileno())
+            setns(there.fileno())
             self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
             self.socket.bind((device, 0))
-            os.setns(here.fileno(), os.CLONE_NEWNET) if hasattr(os, "setns") else setns(here.fileno())
+            setns(here.fileno())
         self.start()
 
     def run(self):
@@ -125,53 +115,6 @@ class Capture(threading.Thread):
                 self.full_size_unfragmentable += 1
             if self.marker in frame:
                 self.heard += 1
-
-
-def setns(descriptor):
-    """Python 3.11 has no os.setns."""
-    import ctypes
-
-    if ctypes.CDLL(None, use_errno=True).setns(descriptor, 0x40000000) != 0:
-        raise OSError(ctypes.get_errno(), "setns")
-
-
-def guest(state, namespace, address, server_id, command, limit=60):
-    return subprocess.run(
-        ["nsenter", f"--net=/run/netns/{namespace}", "--", "ssh", "-i", f"{state}/etc/demo-key"]
-        + ["-o", f"UserKnownHostsFile={state}/etc/known_hosts", "-o", f"HostKeyAlias={server_id}"]
-        + ["-o", "StrictHostKeyChecking=accept-new", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5"]
-        + ["-o", "LogLevel=ERROR", f"root@{address}", command],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=limit,
-        check=False,
-    )
-
-
-def access(admin, tenant, host):
-    """An operator's port on the tenant's network: its namespace, address and MAC."""
-    port = admin.network.create_port(
-        network_id=tenant.network.id, device_owner="meridian:access", binding_host_id=host, name="access"
-    )
-    namespace = f"mer-{tenant.network.id[:8]}"
-    end = time.monotonic() + 30
-    while not os.path.exists(f"/run/netns/{namespace}") or admin.network.get_port(port.id).status != "ACTIVE":
-        if time.monotonic() > end:
-            fail(f"the access port on {host} does not come up")
-        time.sleep(0.2)
-    return namespace, port.fixed_ips[0]["ip_address"], port.mac_address
-
-
-def wait_for_ssh(state, namespace, address, server_id):
-    end = time.monotonic() + 180
-    while True:
-        result = guest(state, namespace, address, server_id, "hostname", limit=30)
-        if result.returncode == 0:
-            return result.stdout.strip()
-        if time.monotonic() > end:
-            fail(f"no SSH to {address}: {result.stderr.strip()}")
-        time.sleep(1)
 
 
 def udp_frame(source_mac, target_mac, source, target, payload):
@@ -206,6 +149,14 @@ def main():
     parser.add_argument("--state", required=True)
     parser.add_argument("--namespace-prefix", required=True)
     args = parser.parse_args()
+    try:
+        compare(args)
+    except Failed as failed:
+        print(f"FAILED: {failed}")
+        sys.exit(1)
+
+
+def compare(args):
     admin = openstack.connect(cloud="meridian-admin")
     red, blue = Tenant(admin, "red"), Tenant(admin, "blue")
     for tenant in (red, blue):
@@ -213,7 +164,7 @@ def main():
     for tenant in (red, blue):
         tenant.wait()
 
-    namespace, source, source_mac = access(admin, red, "h1")
+    namespace, source, source_mac = access(admin, red.network.id, "h1")
     address_one, address_two = ADDRESSES["one"][0], ADDRESSES["two"][0]
     for name in ADDRESSES:
         print("ssh:", wait_for_ssh(args.state, namespace, ADDRESSES[name][0], red.servers[name].id))
@@ -222,10 +173,10 @@ def main():
     result = guest(args.state, namespace, address_one, red.servers["one"].id, f"ping -c 5 -s 1472 {address_two}")
     print(result.stdout.strip())
     if " 0% packet loss" not in result.stdout:
-        fail("servers of one tenant on two hosts do not reach each other with 1472 bytes")
+        raise Failed("servers of one tenant on two hosts do not reach each other with 1472 bytes")
     # busybox ping has no option for DF; the kernel sets it by itself, which the capture shows.
     if allowed.full_size_unfragmentable < 5:
-        fail(f"only {allowed.full_size_unfragmentable} packets of 1500 bytes with DF arrived at red-two")
+        raise Failed(f"only {allowed.full_size_unfragmentable} packets of 1500 bytes with DF arrived at red-two")
     print(f"ok: 1472 bytes with DF pass between guests on two hosts ({allowed.full_size_unfragmentable} packets seen)")
 
     here = Capture(f"{args.namespace_prefix}1", device_of(args.state, "h1", red.ports["one"].id), marker)
@@ -249,13 +200,13 @@ def main():
             time.sleep(0.05)
         print(f"{what}: {allowed.heard - before} of 20 frames at red-two on the other host, {here.heard - before_here} at red-one")
         if allowed.heard == before:
-            fail(f"{what} frames do not arrive where they are allowed: their absence elsewhere would prove nothing")
+            raise Failed(f"{what} frames do not arrive where they are allowed: their absence elsewhere would prove nothing")
     for name, capture in forbidden.items():
         print(f"blue-{name}: {capture.heard} of these frames")
         if capture.heard:
-            fail(f"blue-{name} heard frames of the tenant red")
+            raise Failed(f"blue-{name} heard frames of the tenant red")
     # The twins live at the same addresses, and each tenant reaches its own.
-    blue_namespace, blue_source, blue_mac = access(admin, blue, "h2")
+    blue_namespace, blue_source, blue_mac = access(admin, blue.network.id, "h2")
     # The same captures do hear the same frame when it is the tenant's own.
     send(blue_namespace, udp_frame(blue_mac, "ff:ff:ff:ff:ff:ff", blue_source, "10.50.0.255", marker))
     end = time.monotonic() + 5
@@ -264,14 +215,14 @@ def main():
     for name, capture in forbidden.items():
         print(f"blue-{name}: {capture.heard} of 20 frames of its own tenant")
         if not capture.heard:
-            fail(f"the capture at blue-{name} hears nothing at all: its silence proved nothing")
+            raise Failed(f"the capture at blue-{name} hears nothing at all: its silence proved nothing")
     for name in ADDRESSES:
         said = wait_for_ssh(args.state, blue_namespace, ADDRESSES[name][0], blue.servers[name].id)
         if said != f"blue-{name}":
-            fail(f"in the tenant blue, {ADDRESSES[name][0]} is {said}")
+            raise Failed(f"in the tenant blue, {ADDRESSES[name][0]} is {said}")
     result = guest(args.state, blue_namespace, address_one, blue.servers["one"].id, f"ping -c 3 {address_two}")
     if " 0% packet loss" not in result.stdout:
-        fail("servers of the tenant blue do not reach each other")
+        raise Failed("servers of the tenant blue do not reach each other")
     print("ok: two tenants with the same addresses and MACs never met")
 
 

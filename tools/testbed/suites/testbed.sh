@@ -8,7 +8,7 @@ step "./dev testbed --hosts 3"
 dev testbed --hosts 3
 (
 	enter_testbed
-	OS_CLIENT_CONFIG_FILE=$STATE/etc/clouds.yaml "$CLIENT/bin/python" "$REPO/tools/testbed/two_tenants.py" \
+	OS_CLIENT_CONFIG_FILE=$STATE/etc/clouds.yaml PYTHONDONTWRITEBYTECODE=1 "$CLIENT/bin/python" "$REPO/tools/testbed/two_tenants.py" \
 		--state "$STATE" --namespace-prefix "$PREFIX-h"
 )
 step "down"
