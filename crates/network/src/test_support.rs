@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use cloud_types::{Fault, HostId, NetworkId, PortId, ServerId, TestClock, Timestamp};
@@ -289,7 +290,26 @@ impl Cloud {
         let found = self.documents(host, kind).await;
         let document = found.into_iter().find(|document| document.id == id).expect("a document");
         let state = if document.tombstone { ReportState::Gone } else { ReportState::Done };
-        self.report_state(host.id, document, state).await;
+        self.report_state(host.id, document, state, None).await;
+    }
+
+    /// [`Cloud::report`] by two hosts at once: neither transaction is stored before the other has done
+    /// its part, or had a second for it.
+    pub async fn report_together(&self, of: [(&Host, DocumentKind); 2], id: &str) {
+        let meet = Arc::new(tokio::sync::Barrier::new(2));
+        let mut both = Vec::new();
+        for (host, kind) in of {
+            let found = self.documents(host, kind).await;
+            let document = found.into_iter().find(|document| document.id == id);
+            let (cloud, host, meet) = (self.clone(), host.id, meet.clone());
+            both.push(tokio::spawn(async move {
+                let document = document.expect("a document");
+                cloud.report_state(host, document, ReportState::Gone, Some(meet)).await;
+            }));
+        }
+        for one in both {
+            one.await.unwrap();
+        }
     }
 
     /// The host says so of everything that it was told.
@@ -301,12 +321,18 @@ impl Cloud {
         }
     }
 
-    async fn report_state(&self, host: HostId, document: Document, state: ReportState) {
+    async fn report_state(
+        &self,
+        host: HostId,
+        document: Document,
+        state: ReportState,
+        meet: Option<Arc<tokio::sync::Barrier>>,
+    ) {
         let network = self.network.clone();
         let sequence = u64::try_from(self.clock_tick()).unwrap();
         let result = self
             .transact(move |tx| {
-                let network = network.clone();
+                let (network, meet) = (network.clone(), meet.clone());
                 let report = Report {
                     kind: document.kind,
                     id: document.id.clone(),
@@ -317,7 +343,14 @@ impl Cloud {
                     facts: Value::Null,
                     error: None,
                 };
-                Box::pin(async move { reports::apply(tx, &host, &report, &network).await })
+                Box::pin(async move {
+                    let result = reports::apply(tx, &host, &report, &network).await?;
+                    // SQLite's one writer meets nobody, and its thread has no timers.
+                    if let (Some(meet), Ok(_)) = (meet, tokio::runtime::Handle::try_current()) {
+                        let _ = tokio::time::timeout(Duration::from_secs(1), meet.wait()).await;
+                    }
+                    Ok(result)
+                })
             })
             .await
             .unwrap();
@@ -325,7 +358,7 @@ impl Cloud {
     }
 
     fn clock_tick(&self) -> i64 {
-        self.clock.advance(std::time::Duration::from_micros(1));
+        self.clock.advance(Duration::from_micros(1));
         cloud_types::Clock::now(&self.clock).0
     }
 }

@@ -89,11 +89,13 @@ pub async fn confirm(
     }
     // A port's or neighbour's document is named after the port, a network's after the network:
     // whose number waited is the document's own id.
+    store::queue_for_numbers(tx, document).await?;
     free(tx, Some(document)).await
 }
 
 /// An operator declared the host lost: nothing waits for it any more.
 pub async fn forget_host(tx: &mut Tx, host: &HostId) -> Result<(), Fault> {
+    store::queue_for_host(tx, host).await?;
     if store::forget_host(tx, host).await? {
         free(tx, None).await?;
     }

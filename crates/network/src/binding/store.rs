@@ -90,6 +90,28 @@ pub async fn confirm(
     Ok(rows > 0)
 }
 
+/// Queues behind every other transaction that lets go of a number of the owner, or of what waits for
+/// it. Two hosts that say at the same moment that they are done would each see what waited for the
+/// other one, and the number would rest for ever.
+pub async fn queue_for_numbers(tx: &mut Tx, owner: &str) -> Result<(), DatabaseError> {
+    // An update, because it locks the rows on both databases.
+    tx.execute("UPDATE locator_numbers SET released = released WHERE owner = $1", &params![owner])
+        .await?;
+    Ok(())
+}
+
+/// [`queue_for_numbers`] for every number that waits for a host.
+pub async fn queue_for_host(tx: &mut Tx, host: &HostId) -> Result<(), DatabaseError> {
+    tx.execute(
+        "UPDATE locator_numbers SET released = released WHERE EXISTS (\
+         SELECT 1 FROM locator_waits w WHERE w.scope = locator_numbers.scope \
+         AND w.number = locator_numbers.number AND w.host_id = $1)",
+        &params![host],
+    )
+    .await?;
+    Ok(())
+}
+
 /// A host will never say anything again: forgets what waited for it. Whether anything did.
 pub async fn forget_host(tx: &mut Tx, host: &HostId) -> Result<bool, DatabaseError> {
     let rows = tx.execute("DELETE FROM locator_waits WHERE host_id = $1", &params![host]).await?;

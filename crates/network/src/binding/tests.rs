@@ -254,6 +254,21 @@ async fn a_number_and_an_address_rest_until_every_host_has_let_go(cloud: Cloud) 
     assert_eq!(address(&port), ip);
 }
 
+async fn a_number_is_free_when_the_last_two_hosts_let_go_at_the_same_moment(cloud: Cloud) {
+    let (a, b) = (cloud.host("a", "l2").await, cloud.host("b", "l2").await);
+    let (network, subnet) = cloud.network_with("10.0.0.0/24").await;
+    let (server, port) = cloud.boot(network, &a).await;
+    cloud.boot(network, &b).await;
+    cloud.release(server).await;
+    let of = [(&a, DocumentKind::Port), (&b, DocumentKind::Neighbour)];
+    cloud.report_together(of, &port.id.to_string()).await;
+    let ip = port.fixed_ips[0].1.to_string();
+    let body = json!({"port": {"network_id": network,
+        "fixed_ips": [{"subnet_id": subnet, "ip_address": ip}]}});
+    let (status, answer) = cloud.call("alice", "POST", "/v2.0/ports", Some(body)).await;
+    assert_eq!(status, 201, "{answer}");
+}
+
 async fn a_lost_host_is_waited_for_until_an_operator_says_so(cloud: Cloud) {
     let a = cloud.host("a", "l2").await;
     let (network, subnet) = cloud.network_with("10.0.0.0/24").await;
