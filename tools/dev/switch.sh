@@ -101,8 +101,17 @@ namespaces_beyond() {
 	return 0
 }
 
+# groups_forget OWNER: the control groups of a host's guests, which have ended.
+groups_forget() {
+	local directory
+	for directory in "/sys/fs/cgroup/$1" /sys/fs/cgroup/*/"$1"; do
+		[ ! -d "$directory" ] || find "$directory" -depth -type d -exec rmdir {} + 2>/dev/null || true
+	done
+}
+
 switch_down() {
 	ovs_stop "$STATE/run/ovs"
+	groups_forget "$PREFIX"
 	local name
 	if namespace_exists "$NAMESPACE"; then
 		for name in $(namespaces_beyond "$NAMESPACE"); do ip netns delete "$name"; done

@@ -254,7 +254,9 @@ testbed_down() {
 		# shellcheck disable=SC2086 # process ids
 		[ -z "$left" ] || { kill $left; wait_until 15 "guests to end" no_guests || kill -9 $left; } || true
 		for directory in "$STATE"/hosts/*/; do
-			[ -d "$directory" ] && ovs_stop "${directory%/}/run/ovs"
+			[ -d "$directory" ] || continue
+			ovs_stop "${directory%/}/run/ovs"
+			groups_forget "m$(hash_of "${directory%/}" 4)"
 		done
 		for name in $(ip netns list | awk '{ print $1 }' | grep "^$PREFIX-h[0-9]*\$" || true); do
 			local beyond

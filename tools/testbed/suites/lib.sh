@@ -50,6 +50,8 @@ nothing_left() {
 	[ -z "$found" ] || { echo "namespaces: $found"; return 1; }
 	found=$(ip -br link | grep "^$PREFIX" || true)
 	[ -z "$found" ] || { echo "devices: $found"; return 1; }
+	found=$(find /sys/fs/cgroup -maxdepth 2 -type d -name "$PREFIX" 2>/dev/null || true)
+	[ -z "$found" ] || { echo "control groups: $found"; return 1; }
 }
 
 # fresh_machine DIR: a Debian 12 in a chroot where nothing was installed by hand but a Rust toolchain, as rustup would have put
