@@ -21,12 +21,19 @@ CREATE TABLE workflows (id TEXT PRIMARY KEY, kind TEXT, owner_kind TEXT, owner_i
 CREATE TABLE workflow_steps (workflow_id TEXT, direction TEXT, step_index BIGINT,
     lease_epoch BIGINT);
 CREATE TABLE networks (id TEXT PRIMARY KEY, project_id TEXT);
-CREATE TABLE subnets (id TEXT PRIMARY KEY, network_id TEXT, project_id TEXT);
+CREATE TABLE subnets (id TEXT PRIMARY KEY, network_id TEXT, project_id TEXT,
+    subnetpool_id TEXT NOT NULL DEFAULT '');
+CREATE TABLE subnet_pools (id TEXT PRIMARY KEY, project_id TEXT, address_scope_id TEXT);
+CREATE TABLE address_scopes (id TEXT PRIMARY KEY, project_id TEXT);
+CREATE TABLE address_groups (id TEXT PRIMARY KEY, project_id TEXT);
+CREATE TABLE rbac_policies (id TEXT PRIMARY KEY, project_id TEXT, object_type TEXT,
+    object_id TEXT, implied BIGINT);
 CREATE TABLE ports (id TEXT PRIMARY KEY, project_id TEXT, network_id TEXT, device_id TEXT,
     device_owner TEXT, bound_host TEXT, bound_l2_domain TEXT, port_number BIGINT);
 CREATE TABLE port_security_groups (port_id TEXT, group_id TEXT);
 CREATE TABLE security_groups (id TEXT PRIMARY KEY, project_id TEXT);
-CREATE TABLE security_group_rules (id TEXT PRIMARY KEY, group_id TEXT);
+CREATE TABLE security_group_rules (id TEXT PRIMARY KEY, group_id TEXT,
+    remote_address_group_id TEXT NOT NULL DEFAULT '');
 CREATE TABLE ip_allocations (subnet_id TEXT, ip_key TEXT, ip TEXT, port_id TEXT, network_id TEXT);
 CREATE TABLE released_addresses (subnet_id TEXT, ip_key TEXT, port_id TEXT);
 CREATE TABLE locator_numbers (scope TEXT, number BIGINT, owner TEXT, released BIGINT);

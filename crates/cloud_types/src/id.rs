@@ -74,6 +74,16 @@ uuid_id! {
     SecurityGroupId, "security group";
     /// A rule of a security group.
     SecurityGroupRuleId, "security group rule";
+    /// A rule that new security groups begin with.
+    DefaultSecurityGroupRuleId, "default security group rule";
+    /// A named list of address ranges that rules refer to.
+    AddressGroupId, "address group";
+    /// Subnet pools whose prefixes do not overlap.
+    AddressScopeId, "address scope";
+    /// Prefixes from which subnets get their ranges.
+    SubnetPoolId, "subnet pool";
+    /// A statement that somebody else may use an object.
+    RbacPolicyId, "RBAC policy";
     /// A durable workflow.
     WorkflowId, "workflow";
 }

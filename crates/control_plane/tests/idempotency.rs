@@ -105,6 +105,19 @@ fn creating(route: &str, made: &Made) -> Option<(String, Value)> {
         "/network/v2.0/security-groups" => json!({"security_group": {"name": "once"}}),
         "/network/v2.0/security-group-rules" => json!({"security_group_rule":
             {"security_group_id": group, "direction": "ingress", "protocol": "tcp"}}),
+        "/network/v2.0/subnetpools" => {
+            json!({"subnetpool": {"name": "once", "prefixes": ["10.7.0.0/16"]}})
+        }
+        "/network/v2.0/address-scopes" => {
+            json!({"address_scope": {"name": "once", "ip_version": 4}})
+        }
+        "/network/v2.0/address-groups" => {
+            json!({"address_group": {"name": "once", "addresses": ["10.7.0.0/16"]}})
+        }
+        "/network/v2.0/rbac-policies" => json!({"rbac_policy": {"object_type": "network",
+            "object_id": network, "action": "access_as_shared", "target_tenant": project}}),
+        "/network/v2.0/default-security-group-rules" => json!({"default_security_group_rule":
+            {"direction": "ingress", "protocol": "udp"}}),
         "/image/v2/images" => json!({"name": "once"}),
         "/image/v2/images/{id}/members" => {
             let body = json!({"member": "0123456789abcdef0123456789abcdef"});

@@ -135,6 +135,21 @@ async fn domain(world: &World, admin: &str, name: &str) -> Domain {
     let path = "/network/v2.0/security-groups";
     let security = json!({"name": format!("{name}-security")});
     let security = make(world, &member, path, "security_group", security).await;
+    let scope = json!({"name": format!("{name}-scope"), "ip_version": 4});
+    let path = "/network/v2.0/address-scopes";
+    let scope = make(world, &member, path, "address_scope", scope).await;
+    let pool = json!({"name": format!("{name}-pool"), "prefixes": ["10.9.0.0/16"],
+                      "address_scope_id": scope});
+    let pool = make(world, &member, "/network/v2.0/subnetpools", "subnetpool", pool).await;
+    let list = json!({"name": format!("{name}-list"), "addresses": ["10.9.0.0/16"]});
+    let path = "/network/v2.0/address-groups";
+    let list = make(world, &member, path, "address_group", list).await;
+    // Shared with somebody else, who is not the intruder.
+    let policy = json!({"object_type": "network", "object_id": network,
+                        "action": "access_as_shared",
+                        "target_tenant": "0123456789abcdef0123456789abcdef"});
+    let path = "/network/v2.0/rbac-policies";
+    let policy = make(world, &member, path, "rbac_policy", policy).await;
     let image = json!({"name": format!("{name}-image"), "disk_format": "qcow2",
                        "container_format": "bare", "visibility": "private"});
     let answer = call(world, "POST", "/image/v2/images", &member, image).await;
@@ -151,6 +166,10 @@ async fn domain(world: &World, admin: &str, name: &str) -> Domain {
         ("subnet", subnet),
         ("port", port),
         ("security", security),
+        ("scope", scope),
+        ("pool", pool),
+        ("list", list),
+        ("policy", policy),
         ("image", image),
         ("provider", provider),
     ] {
@@ -180,6 +199,10 @@ async fn state(world: &World, admin: &str, of: &Domain) -> Vec<(String, String)>
         format!("/network/v2.0/subnets?project_id={project}"),
         format!("/network/v2.0/ports?project_id={project}"),
         format!("/network/v2.0/security-groups?project_id={project}"),
+        format!("/network/v2.0/address-scopes?project_id={project}"),
+        format!("/network/v2.0/subnetpools?project_id={project}"),
+        format!("/network/v2.0/address-groups?project_id={project}"),
+        format!("/network/v2.0/rbac-policies?project_id={project}"),
         format!("/network/v2.0/quotas/{project}"),
         format!("/image/v2/images/{}", of.id("image")),
         format!("/compute/v2.1/os-quota-sets/{project}"),
@@ -222,6 +245,10 @@ fn paths(route: &RouteInfo, victim: &Domain) -> Vec<String> {
                             (_, "subnets") => "subnet",
                             (_, "ports") => "port",
                             (_, "security-groups") => "security",
+                            (_, "address-scopes") => "scope",
+                            (_, "subnetpools") => "pool",
+                            (_, "address-groups") => "list",
+                            (_, "rbac-policies") => "policy",
                             (_, "images") => "image",
                             (_, "quotas" | "os-quota-sets") => "project",
                             (_, "identity_providers" | "protocols" | "mappings" | "websso") => {
@@ -289,6 +316,10 @@ fn all_bodies(victim: &Domain) -> Vec<Value> {
         "subnet",
         "security_group",
         "security_group_rule",
+        "subnetpool",
+        "address_scope",
+        "address_group",
+        "rbac_policy",
         "limit",
         "quota",
         "quota_set",
@@ -309,7 +340,10 @@ fn all_bodies(victim: &Domain) -> Vec<Value> {
         bodies.push(json!({root: {
             "name": format!("intruder-{root}"), "domain_id": domain, "project_id": project,
             "tenant_id": project, "parent_id": project, "user_id": user, "network_id": network,
-            "security_group_id": victim.id("security"), "enabled": false, "description": "taken",
+            "security_group_id": victim.id("security"),
+            "subnetpool_id": victim.id("pool"), "address_scope_id": victim.id("scope"),
+            "remote_address_group_id": victim.id("list"), "object_id": network,
+            "object_type": "network", "target_tenant": "*", "enabled": false, "description": "taken",
             "trustee_user_id": user, "trustor_user_id": user, "roles": [{"id": role}],
             "password": "taken-0ver", "resource_limit": 1, "type": "cert", "blob": "{}",
         }}));
@@ -319,6 +353,20 @@ fn all_bodies(victim: &Domain) -> Vec<Value> {
         bodies.push(json!({root: {"name": "taken", "project_id": project, "network_id": network}}));
     }
     bodies.push(json!({"tags": ["taken"]}));
+    for (kind, object) in [
+        ("network", "network"),
+        ("security_group", "security"),
+        ("address_group", "list"),
+        ("address_scope", "scope"),
+        ("subnetpool", "pool"),
+    ] {
+        bodies.push(json!({"rbac_policy": {"object_type": kind, "object_id": victim.id(object),
+            "action": "access_as_shared", "target_tenant": project}}));
+    }
+    bodies.push(json!({"subnet": {"network_id": network, "ip_version": 4,
+                                  "subnetpool_id": victim.id("pool"), "prefixlen": 24}}));
+    bodies.push(json!({"subnetpool": {"name": "taken", "prefixes": ["10.200.0.0/16"],
+                                      "address_scope_id": victim.id("scope")}}));
     bodies.push(json!({"member": project}));
     bodies.push(json!({"limits": [{"project_id": project, "resource_limit": 0,
                                    "resource_name": "cores-of-tests"}]}));

@@ -3,8 +3,9 @@
 //! truth values are 0 and 1, identifiers and JSON are text.
 
 use cloud_types::{
-    DomainId, FlavorId, HostId, ImageId, MacAddress, NetworkId, PortId, ProjectId, RoleId,
-    SecurityGroupId, SecurityGroupRuleId, ServerId, SubnetId, Timestamp, UserId, WorkflowId,
+    AddressGroupId, AddressScopeId, DefaultSecurityGroupRuleId, DomainId, FlavorId, HostId,
+    ImageId, MacAddress, NetworkId, PortId, ProjectId, RbacPolicyId, RoleId, SecurityGroupId,
+    SecurityGroupRuleId, ServerId, SubnetId, SubnetPoolId, Timestamp, UserId, WorkflowId,
 };
 
 /// A parameter of a statement, or a column of a row.
@@ -122,6 +123,11 @@ to_value! {
     PortId => |v| Value::Text(v.to_string());
     SecurityGroupId => |v| Value::Text(v.to_string());
     SecurityGroupRuleId => |v| Value::Text(v.to_string());
+    DefaultSecurityGroupRuleId => |v| Value::Text(v.to_string());
+    AddressGroupId => |v| Value::Text(v.to_string());
+    AddressScopeId => |v| Value::Text(v.to_string());
+    SubnetPoolId => |v| Value::Text(v.to_string());
+    RbacPolicyId => |v| Value::Text(v.to_string());
     WorkflowId => |v| Value::Text(v.to_string());
     ProjectId => |v| Value::Text(v.to_string());
     UserId => |v| Value::Text(v.to_string());

@@ -16,6 +16,8 @@ use crate::faults::{http_bad_request, invalid_attribute, invalid_input};
 pub const NAME_MAX: usize = 255;
 /// Longest description, in characters.
 pub const DESCRIPTION_MAX: usize = 255;
+/// Longest description where Neutron takes more, in characters.
+pub const LONG_DESCRIPTION_MAX: usize = 1024;
 /// Most items in one bulk request.
 pub const BULK_MAX: usize = 1000;
 
@@ -106,6 +108,11 @@ impl Attributes {
         self.left.contains_key(name)
     }
 
+    /// Whether an attribute was sent and is this text.
+    pub fn is_text(&self, name: &str, text: &str) -> bool {
+        self.left.get(name).and_then(Value::as_str) == Some(text)
+    }
+
     /// The raw value.
     pub fn take(&mut self, name: &str) -> Option<Value> {
         self.left.remove(name)
@@ -182,6 +189,11 @@ impl Attributes {
                 return Err(invalid_attribute(name, format!("'{}' is not a list", plain(&other))));
             }
         };
+        let mut seen = std::collections::HashSet::new();
+        if let Some(item) = items.iter().find(|item| !seen.insert(plain(item))) {
+            let reason = format!("Duplicate items in the list: '{}'", plain(item));
+            return Err(invalid_attribute(name, reason));
+        }
         items.iter().map(|item| as_id(name, item)).collect::<Result<Vec<T>, _>>().map(Some)
     }
 

@@ -51,6 +51,32 @@ pub fn security_group_rule_not_found(id: impl Display) -> Fault {
         .named("SecurityGroupRuleNotFound")
 }
 
+/// 404
+pub fn rbac_policy_not_found(id: impl Display) -> Fault {
+    not_found("RBAC policy", "RbacPolicyNotFound", id)
+}
+
+/// 404
+pub fn address_scope_not_found(id: impl Display) -> Fault {
+    not_found("Address scope", "AddressScopeNotFound", id)
+}
+
+/// 404
+pub fn subnet_pool_not_found(id: impl Display) -> Fault {
+    not_found("Subnet pool", "SubnetPoolNotFound", id)
+}
+
+/// 404
+pub fn address_group_not_found(id: impl Display) -> Fault {
+    not_found("Address group", "AddressGroupNotFound", id)
+}
+
+/// 404
+pub fn default_rule_not_found(id: impl Display) -> Fault {
+    Fault::not_found(format!("Default Security Group rule {id} does not exist"))
+        .named("DefaultSecurityGroupRuleNotFound")
+}
+
 /// 409: ports are still on the network.
 pub fn network_in_use(id: impl Display, ports: &[String]) -> Fault {
     Fault::conflict(format!(

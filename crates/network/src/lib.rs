@@ -18,19 +18,26 @@
 //! the security groups of a project.
 
 mod address;
+mod address_group;
+mod address_scope;
 mod agent;
 mod attributes;
+mod availability;
 mod binding;
+mod default_rule;
 mod extension;
 pub mod faults;
+mod if_match;
 mod listing;
 mod migrations;
 mod network;
 mod policy;
 mod port;
 mod quota;
+mod rbac;
 mod security_group;
 mod subnet;
+mod subnet_pool;
 mod tag;
 #[cfg(test)]
 mod test_support;
@@ -57,7 +64,7 @@ pub use quota::DEFAULTS as QUOTA_DEFAULTS;
 pub use security_group::model::{GroupRow, RuleRow, RuleSpec};
 pub use security_group::service::{GroupChange, GroupView, NewGroup, NewRule};
 pub use subnet::model::{GatewayWish, SubnetRow};
-pub use subnet::service::{NewSubnet, SubnetChange};
+pub use subnet::service::{NewSubnet, RangeOf, SubnetChange};
 
 /// What an operator may set.
 #[derive(Clone, Debug)]
@@ -93,6 +100,12 @@ impl Network {
             .merge(subnet::api::routes())
             .merge(port::api::routes())
             .merge(security_group::api::routes())
+            .merge(default_rule::api::routes())
+            .merge(address_group::api::routes())
+            .merge(address_scope::api::routes())
+            .merge(subnet_pool::api::routes())
+            .merge(rbac::api::routes())
+            .merge(availability::api::routes())
             .merge(tag::api::routes())
             .merge(quota::api::routes())
             .merge(extension::api::routes())
@@ -107,6 +120,11 @@ fn viewer(ctx: &Ctx) -> Result<Option<ProjectId>, Fault> {
         return Ok(None);
     }
     ctx.project().map(Some)
+}
+
+/// The project for which the caller's token is, if it is for one.
+fn caller_project(ctx: &Ctx) -> Option<ProjectId> {
+    ctx.token.as_ref()?.project.as_ref().map(|project| project.id.clone())
 }
 
 /// Whether an object of `owner` is shown to the viewer.

@@ -6,7 +6,10 @@ use database::{Migration, MigrationSet};
 /// All migrations, in order.
 pub const MIGRATIONS: MigrationSet = MigrationSet {
     service: "network",
-    migrations: &[Migration { number: 1, name: "networks, ports and security groups", sql: FIRST }],
+    migrations: &[
+        Migration { number: 1, name: "networks, ports and security groups", sql: FIRST },
+        Migration { number: 2, name: "pools, scopes, sharing and address groups", sql: SECOND },
+    ],
 };
 
 const FIRST: &str = "
@@ -191,4 +194,112 @@ CREATE TABLE locator_waits (
     PRIMARY KEY (host_id, kind, document_id, scope, number)
 );
 CREATE INDEX locator_waits_by_number ON locator_waits (scope, number);
+";
+
+const SECOND: &str = "
+ALTER TABLE networks ADD COLUMN tenant_dns_domain TEXT NOT NULL DEFAULT '';
+ALTER TABLE subnets ADD COLUMN subnetpool_id TEXT NOT NULL DEFAULT '';
+ALTER TABLE subnets ADD COLUMN service_types TEXT NOT NULL DEFAULT '[]';
+CREATE INDEX subnets_by_pool ON subnets (subnetpool_id, id);
+ALTER TABLE ports ADD COLUMN dns_name TEXT NOT NULL DEFAULT '';
+ALTER TABLE ports ADD COLUMN dns_domain TEXT NOT NULL DEFAULT '';
+ALTER TABLE ports ADD COLUMN extra_dhcp_opts TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE security_groups ADD COLUMN stateful BIGINT NOT NULL DEFAULT 1;
+ALTER TABLE security_group_rules ADD COLUMN remote_address_group_id TEXT NOT NULL DEFAULT '';
+CREATE INDEX security_group_rules_by_addresses
+    ON security_group_rules (remote_address_group_id, group_id);
+
+-- Who may use what is not theirs. The target is a project, or * for everybody. A network that says
+-- of itself that it is shared has such a row, too, which is implied: nobody's quota counts it.
+CREATE TABLE rbac_policies (
+    id TEXT PRIMARY KEY,
+    project_id TEXT NOT NULL,
+    object_type TEXT NOT NULL,
+    object_id TEXT NOT NULL,
+    action TEXT NOT NULL,
+    target TEXT NOT NULL,
+    implied BIGINT NOT NULL
+);
+CREATE UNIQUE INDEX rbac_policies_same ON rbac_policies (object_id, object_type, action, target);
+CREATE INDEX rbac_policies_by_target ON rbac_policies (target, object_type, object_id);
+CREATE INDEX rbac_policies_by_project ON rbac_policies (project_id, id);
+INSERT INTO rbac_policies (id, project_id, object_type, object_id, action, target, implied)
+    SELECT id, project_id, 'network', id, 'access_as_shared', '*', 1 FROM networks WHERE shared = 1;
+
+CREATE TABLE address_scopes (
+    id TEXT PRIMARY KEY,
+    project_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    ip_version BIGINT NOT NULL,
+    revision BIGINT NOT NULL
+);
+CREATE INDEX address_scopes_by_project ON address_scopes (project_id, id);
+
+CREATE TABLE subnet_pools (
+    id TEXT PRIMARY KEY,
+    project_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    description TEXT NOT NULL,
+    ip_version BIGINT NOT NULL,
+    prefixes TEXT NOT NULL,
+    min_prefixlen BIGINT NOT NULL,
+    max_prefixlen BIGINT NOT NULL,
+    default_prefixlen BIGINT NOT NULL,
+    default_quota BIGINT,
+    is_default BIGINT NOT NULL,
+    address_scope_id TEXT NOT NULL,
+    tags TEXT NOT NULL,
+    revision BIGINT NOT NULL,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL
+);
+CREATE INDEX subnet_pools_by_project ON subnet_pools (project_id, id);
+CREATE INDEX subnet_pools_by_scope ON subnet_pools (address_scope_id, id);
+CREATE INDEX subnet_pools_by_default ON subnet_pools (is_default, ip_version);
+
+CREATE TABLE address_groups (
+    id TEXT PRIMARY KEY,
+    project_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    description TEXT NOT NULL,
+    addresses TEXT NOT NULL,
+    revision BIGINT NOT NULL,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL
+);
+CREATE INDEX address_groups_by_project ON address_groups (project_id, id);
+
+-- What new security groups begin with. PARENT as the remote group means the new group itself.
+CREATE TABLE default_security_group_rules (
+    id TEXT PRIMARY KEY,
+    direction TEXT NOT NULL,
+    ethertype TEXT NOT NULL,
+    protocol TEXT NOT NULL,
+    port_range_min BIGINT,
+    port_range_max BIGINT,
+    remote_ip_prefix TEXT NOT NULL,
+    remote_group_id TEXT NOT NULL,
+    remote_address_group_id TEXT NOT NULL,
+    used_in_default_sg BIGINT NOT NULL,
+    used_in_non_default_sg BIGINT NOT NULL,
+    description TEXT NOT NULL,
+    same_key TEXT NOT NULL,
+    revision BIGINT NOT NULL,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL
+);
+CREATE INDEX default_security_group_rules_same ON default_security_group_rules (same_key);
+INSERT INTO default_security_group_rules VALUES
+    ('6d657269-0000-4000-8000-000000000001', 'egress', 'IPv4', '', NULL, NULL, '', '', '', 1, 1,
+     'Legacy default SG rule for egress traffic', 'egress|IPv4|||||', 0, 1767225600000000,
+     1767225600000000),
+    ('6d657269-0000-4000-8000-000000000002', 'egress', 'IPv6', '', NULL, NULL, '', '', '', 1, 1,
+     'Legacy default SG rule for egress traffic', 'egress|IPv6|||||', 0, 1767225600000000,
+     1767225600000000),
+    ('6d657269-0000-4000-8000-000000000003', 'ingress', 'IPv4', '', NULL, NULL, '', 'PARENT', '', 1, 0,
+     'Legacy default SG rule for ingress traffic', 'ingress|IPv4|||||PARENT', 0, 1767225600000000,
+     1767225600000000),
+    ('6d657269-0000-4000-8000-000000000004', 'ingress', 'IPv6', '', NULL, NULL, '', 'PARENT', '', 1, 0,
+     'Legacy default SG rule for ingress traffic', 'ingress|IPv6|||||PARENT', 0, 1767225600000000,
+     1767225600000000);
 ";

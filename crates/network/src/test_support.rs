@@ -21,10 +21,11 @@ use tower::ServiceExt;
 use crate::{Network, NicRequest, Port, ServerOwner, Settings};
 
 /// Tokens that the fixture knows: (text, project, role).
-const TOKENS: [(&str, &str, &str); 4] = [
+const TOKENS: [(&str, &str, &str); 5] = [
     ("admin", "p-admin", "admin"),
     ("alice", "p-alice", "member"),
     ("bob", "p-bob", "member"),
+    ("carol", "p-carol", "member"),
     ("reader", "p-alice", "reader"),
 ];
 
@@ -127,6 +128,18 @@ impl Cloud {
         path: &str,
         body: Option<Value>,
     ) -> (u16, Value) {
+        self.call_if(user, method, path, None, body).await
+    }
+
+    /// A request through the whole kit, with `If-Match`.
+    pub async fn call_if(
+        &self,
+        user: &str,
+        method: &str,
+        path: &str,
+        if_match: Option<String>,
+        body: Option<Value>,
+    ) -> (u16, Value) {
         let mut request = http::Request::builder()
             .method(method)
             .uri(format!("/network{path}"))
@@ -134,6 +147,9 @@ impl Cloud {
             .header("content-type", "application/json");
         if !user.is_empty() {
             request = request.header("x-auth-token", user);
+        }
+        if let Some(value) = if_match {
+            request = request.header("if-match", value);
         }
         let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
         let response = self.app.clone().oneshot(request.body(body).unwrap()).await.unwrap();

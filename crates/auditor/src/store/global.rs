@@ -43,6 +43,34 @@ pub(super) const ORPHANS: &[(&str, &str, bool)] = &[
         true,
     ),
     (
+        "subnets of a pool",
+        "SELECT DISTINCT a.subnetpool_id AS missing FROM subnets a
+         LEFT JOIN subnet_pools b ON b.id = a.subnetpool_id
+         WHERE a.subnetpool_id <> '' AND b.id IS NULL LIMIT $1",
+        false,
+    ),
+    (
+        "pools of an address scope",
+        "SELECT DISTINCT a.address_scope_id AS missing FROM subnet_pools a
+         LEFT JOIN address_scopes b ON b.id = a.address_scope_id
+         WHERE a.address_scope_id <> '' AND b.id IS NULL LIMIT $1",
+        false,
+    ),
+    (
+        "rules about an address group",
+        "SELECT DISTINCT a.remote_address_group_id AS missing FROM security_group_rules a
+         LEFT JOIN address_groups b ON b.id = a.remote_address_group_id
+         WHERE a.remote_address_group_id <> '' AND b.id IS NULL LIMIT $1",
+        false,
+    ),
+    (
+        "policies of a network",
+        "SELECT DISTINCT a.object_id AS missing FROM rbac_policies a
+         LEFT JOIN networks b ON b.id = a.object_id
+         WHERE a.object_type = 'network' AND b.id IS NULL LIMIT $1",
+        false,
+    ),
+    (
         "payloads of a server",
         "SELECT DISTINCT a.server_id AS missing FROM server_payloads a
          LEFT JOIN servers b ON b.id = a.server_id WHERE b.id IS NULL LIMIT $1",

@@ -25,6 +25,23 @@ const COUNTED: &[(&str, &str)] = &[
          JOIN security_groups g ON g.id = r.group_id GROUP BY g.project_id",
     ),
     (
+        "rbac_policy",
+        "SELECT project_id AS project, COUNT(*) AS n FROM rbac_policies WHERE implied = 0
+         GROUP BY project_id",
+    ),
+    (
+        "subnetpool",
+        "SELECT project_id AS project, COUNT(*) AS n FROM subnet_pools GROUP BY project_id",
+    ),
+    (
+        "address_scope",
+        "SELECT project_id AS project, COUNT(*) AS n FROM address_scopes GROUP BY project_id",
+    ),
+    (
+        "address_group",
+        "SELECT project_id AS project, COUNT(*) AS n FROM address_groups GROUP BY project_id",
+    ),
+    (
         "image_count_total",
         "SELECT owner AS project, COUNT(*) AS n FROM images
          WHERE status <> 'deleted' GROUP BY owner",

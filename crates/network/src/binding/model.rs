@@ -1,18 +1,29 @@
 //! Documents from rows. Pure: the same rows make the same documents, byte for byte, so that what
 //! did not change is not sent.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use cloud_types::{NetworkId, SecurityGroupId};
-use host_protocol::{Attachment, FixedIp, NeighbourSpec, NetworkSpec, PortSpec, SubnetSpec};
+use cloud_types::{AddressGroupId, NetworkId, SecurityGroupId};
+use host_protocol::{
+    Attachment, DhcpOption, FixedIp, NeighbourSpec, NetworkSpec, PortSpec, SubnetSpec,
+};
+use ipnet::IpNet;
 
 use crate::network::model::NetworkRow;
 use crate::port::model::{Port, PortBinding};
 use crate::security_group::model::{RuleRow, in_order};
 use crate::subnet::model::SubnetRow;
 
-/// Rules by group.
-pub type Rules = HashMap<SecurityGroupId, Vec<RuleRow>>;
+/// What ports' groups say.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    /// Rules by group.
+    pub rules: HashMap<SecurityGroupId, Vec<RuleRow>>,
+    /// The ranges of the address groups that the rules name.
+    pub addresses: HashMap<AddressGroupId, Vec<IpNet>>,
+    /// The groups whose rules judge each packet by itself.
+    pub stateless: HashSet<SecurityGroupId>,
+}
 
 /// The name of the namespace through which operators reach the guests of a network.
 pub fn access_namespace(network: &NetworkId) -> String {
@@ -43,8 +54,8 @@ pub fn network_spec(network: &NetworkRow, subnets: &[SubnetRow]) -> NetworkSpec 
                 .iter()
                 .map(|route| (route.destination, route.nexthop))
                 .collect(),
-            ipv6_ra_mode: None,
-            ipv6_address_mode: None,
+            ipv6_ra_mode: subnet.ipv6_ra_mode.map(Into::into),
+            ipv6_address_mode: subnet.ipv6_address_mode.map(Into::into),
         })
         .collect();
     subnets.sort_by(|a, b| a.subnet_id.cmp(&b.subnet_id));
@@ -52,19 +63,22 @@ pub fn network_spec(network: &NetworkRow, subnets: &[SubnetRow]) -> NetworkSpec 
         network_id: network.id.to_string(),
         network_number: network.network_number,
         mtu: network.mtu,
-        dns_domain: network.dns_domain.clone(),
+        dns_domain: network.domain().to_owned(),
         subnets,
     }
 }
 
 /// A bound port as its host needs it.
 pub fn port_spec(port: &Port, binding: &PortBinding, rules: &Rules) -> PortSpec {
+    let Rules { rules, addresses, stateless } = rules;
     let security_rules = if port.port_security_enabled {
         port.security_groups
             .iter()
-            .filter_map(|group| rules.get(group))
-            .flatten()
-            .map(|rule| rule.spec.for_host())
+            .flat_map(|group| {
+                let state = !stateless.contains(group);
+                rules.get(group).into_iter().flatten().map(move |rule| (rule, state))
+            })
+            .map(|(rule, stateful)| rule.spec.for_host(addresses, stateful))
             .collect()
     } else {
         Vec::new()
@@ -85,9 +99,9 @@ pub fn port_spec(port: &Port, binding: &PortBinding, rules: &Rules) -> PortSpec 
         admin_state_up: port.admin_state_up && port.network_up,
         security_groups: group_names(port),
         security_rules: in_order(security_rules),
-        hostname: port.dns_name(),
-        dns_domain: None,
-        dhcp_options: Vec::new(),
+        hostname: port.host_name(),
+        dns_domain: port.own_domain(),
+        dhcp_options: port.extra_dhcp_opts.iter().map(DhcpOption::from).collect(),
         attachment: binding.attachment.clone(),
         server_id: port.is_compute().then(|| port.device_id.clone()),
     }
@@ -104,8 +118,8 @@ pub fn neighbour_spec(port: &Port, binding: &PortBinding) -> NeighbourSpec {
         ips: port.fixed_ips.iter().map(|(_, ip)| *ip).collect(),
         allowed_address_pairs: port.pairs(),
         security_groups: group_names(port),
-        hostname: port.dns_name(),
-        dns_domain: None,
+        hostname: port.host_name(),
+        dns_domain: port.own_domain(),
     }
 }
 

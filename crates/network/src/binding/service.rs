@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cloud_types::{Fault, HostId, NetworkId, PortId, SecurityGroupId};
+use cloud_types::{AddressGroupId, Fault, HostId, NetworkId, PortId, SecurityGroupId};
 use database::Tx;
 use host_documents::{Host, documents};
 use host_protocol::{Attachment, DocumentKind};
@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::model::{Rules, neighbour_spec, network_spec, port_spec};
 use super::numbers::{self, Numbered};
+use crate::address_group::store as address_groups;
 use crate::network::store as networks;
 use crate::port::model::{COMPUTE_OWNER, Port, PortBinding, PortStatus};
 use crate::port::store as ports;
@@ -265,5 +266,14 @@ async fn load_rules(tx: &mut Tx, all: &[Port]) -> Result<Rules, Fault> {
     let bound = all.iter().filter(|port| port.binding.is_some() && port.port_security_enabled);
     let ids: BTreeSet<SecurityGroupId> =
         bound.flat_map(|port| port.security_groups.iter().copied()).collect();
-    Ok(groups::rules_of(tx, &ids.into_iter().collect::<Vec<_>>()).await?)
+    let ids: Vec<SecurityGroupId> = ids.into_iter().collect();
+    let rules = groups::rules_of(tx, &ids).await?;
+    let named: BTreeSet<AddressGroupId> =
+        rules.values().flatten().filter_map(|rule| rule.spec.remote_address_group_id).collect();
+    let named: Vec<AddressGroupId> = named.into_iter().collect();
+    Ok(Rules {
+        rules,
+        addresses: address_groups::addresses_of(tx, &named).await?,
+        stateless: groups::stateless_among(tx, &ids).await?,
+    })
 }

@@ -24,6 +24,18 @@ const fn extension(
 
 /// Every extension, sorted by alias.
 pub const EXTENSIONS: &[Extension] = &[
+    extension(
+        "address-group",
+        "Address group",
+        "Lists of addresses that rules refer to.",
+        "2020-07-15T10:00:00-00:00",
+    ),
+    extension(
+        "address-scope",
+        "Address scope",
+        "Subnet pools whose prefixes do not overlap.",
+        "2015-07-26T10:00:00-00:00",
+    ),
     extension("agent", "agent", "The hosts' agents.", "2013-02-03T10:00:00-00:00"),
     extension(
         "allowed-address-pairs",
@@ -44,10 +56,34 @@ pub const EXTENSIONS: &[Extension] = &[
         "2014-02-03T10:00:00-00:00",
     ),
     extension(
+        "default-subnetpools",
+        "Default Subnetpools",
+        "The cloud's pools for those who name none.",
+        "2016-02-18T18:00:00-00:00",
+    ),
+    extension(
+        "dns-domain-ports",
+        "dns_domain for ports",
+        "Ports have domains of their own.",
+        "2017-06-25T18:00:00-00:00",
+    ),
+    extension(
+        "dns-integration",
+        "DNS Integration",
+        "Ports have names in the tenant's DNS.",
+        "2015-08-15T18:00:00-00:00",
+    ),
+    extension(
         "empty-string-filtering",
         "Empty String Filtering Extension",
         "Filters with an empty value match an empty attribute.",
         "2018-05-01T10:00:00-00:00",
+    ),
+    extension(
+        "extra_dhcp_opt",
+        "Neutron Extra DHCP options",
+        "DHCP tells guests what their port says.",
+        "2013-03-17T12:00:00-00:00",
     ),
     extension(
         "filter-validation",
@@ -63,10 +99,28 @@ pub const EXTENSIONS: &[Extension] = &[
     ),
     extension("net-mtu", "Network MTU", "A network's MTU is shown.", "2015-03-25T10:00:00-00:00"),
     extension(
+        "net-mtu-writable",
+        "Network MTU (writable)",
+        "A network's MTU is set by its owner.",
+        "2017-07-12T00:00:00-00:00",
+    ),
+    extension(
+        "network-ip-availability",
+        "Network IP Availability",
+        "How many addresses are used.",
+        "2015-09-24T00:00:00-00:00",
+    ),
+    extension(
         "pagination",
         "Pagination support",
         "Lists come in pages.",
         "2016-06-12T00:00:00-00:00",
+    ),
+    extension(
+        "port-mac-address-regenerate",
+        "Port MAC address regenerate",
+        "A port is given another MAC.",
+        "2018-05-03T10:00:00-00:00",
     ),
     extension(
         "port-security",
@@ -87,10 +141,16 @@ pub const EXTENSIONS: &[Extension] = &[
         "2016-09-09T09:09:09-09:09",
     ),
     extension(
-        "quotas",
-        "Quota management support",
-        "Quotas of each project.",
-        "2012-07-29T10:00:00-00:00",
+        "quota-check-limit",
+        "Quota engine limit check",
+        "A limit below what is used is refused when asked for.",
+        "2021-06-07T10:00:00-00:00",
+    ),
+    extension(
+        "quota-check-limit-default",
+        "Quota engine limit check by default",
+        "A limit below what is used is refused.",
+        "2021-11-12T10:00:00-00:00",
     ),
     extension(
         "quota_details",
@@ -99,16 +159,76 @@ pub const EXTENSIONS: &[Extension] = &[
         "2017-02-10T10:00:00-00:00",
     ),
     extension(
+        "quotas",
+        "Quota management support",
+        "Quotas of each project.",
+        "2012-07-29T10:00:00-00:00",
+    ),
+    extension(
+        "rbac-address-group",
+        "Add address_group type to RBAC",
+        "Address groups are shared with single projects.",
+        "2020-07-23T00:00:00-00:00",
+    ),
+    extension(
+        "rbac-address-scope",
+        "Add address_scope type to RBAC",
+        "Address scopes are shared with single projects.",
+        "2020-03-13T00:00:00-00:00",
+    ),
+    extension(
+        "rbac-policies",
+        "RBAC Policies",
+        "Networks are shared with single projects.",
+        "2015-06-17T12:15:12-00:00",
+    ),
+    extension(
+        "rbac-security-groups",
+        "Add security_group type to network RBAC",
+        "Security groups are shared with single projects.",
+        "2019-02-08T10:00:00-00:00",
+    ),
+    extension(
+        "rbac-subnetpool",
+        "Add subnetpool type to RBAC",
+        "Subnet pools are shared with single projects.",
+        "2020-03-13T00:00:00-00:00",
+    ),
+    extension(
+        "revision-if-match",
+        "If-Match constraints based on revision_number",
+        "Changes hold only for a revision.",
+        "2016-12-11T00:00:00-00:00",
+    ),
+    extension(
         "security-group",
         "security-group",
         "What may reach a port, and what it may reach.",
         "2012-10-05T10:00:00-00:00",
     ),
     extension(
+        "security-groups-default-rules",
+        "Default rules for security groups",
+        "What new security groups begin with.",
+        "2022-12-19T10:00:00-00:00",
+    ),
+    extension(
         "security-groups-normalized-cidr",
         "Normalized CIDR field for security group rules",
         "The range that a rule's prefix means.",
         "2020-02-28T10:00:00-00:00",
+    ),
+    extension(
+        "security-groups-remote-address-group",
+        "Add address group support to security group rules",
+        "Rules refer to address groups.",
+        "2020-07-28T10:00:00-00:00",
+    ),
+    extension(
+        "security-groups-shared-filtering",
+        "Security group filtering on the shared field",
+        "Security groups are filtered by whether they are shared.",
+        "2021-10-05T09:00:00-00:00",
     ),
     extension("sorting", "Sorting support", "Lists are sorted.", "2016-06-12T00:00:00-00:00"),
     extension(
@@ -125,7 +245,7 @@ pub const EXTENSIONS: &[Extension] = &[
     ),
     extension(
         "standard-attr-tag",
-        "Tag support for resources with standard attribute: port, subnet, network, security_group",
+        "Tag support for resources with standard attribute: port, subnet, network, security_group, subnetpool",
         "Resources have tags.",
         "2017-01-01T00:00:00-00:00",
     ),
@@ -134,6 +254,42 @@ pub const EXTENSIONS: &[Extension] = &[
         "Resource timestamps",
         "Every resource says when it was made and changed.",
         "2016-09-12T10:00:00-00:00",
+    ),
+    extension(
+        "stateful-security-group",
+        "Stateful security group",
+        "Groups judge by connection, or each packet by itself.",
+        "2019-11-26T09:00:00-00:00",
+    ),
+    extension(
+        "subnet-service-types",
+        "Subnet service types",
+        "Subnets are kept for kinds of port.",
+        "2016-03-15T18:00:00-00:00",
+    ),
+    extension(
+        "subnet_allocation",
+        "Subnet Allocation",
+        "Subnet pools give ranges.",
+        "2015-03-30T10:00:00-00:00",
+    ),
+    extension(
+        "subnet_onboard",
+        "Subnet Onboard",
+        "Subnets are taken into a pool.",
+        "2016-11-15T00:00:00-00:00",
+    ),
+    extension(
+        "subnetpool-prefix-ops",
+        "Subnet Pool Prefix Operations",
+        "Prefixes are added to pools and taken away.",
+        "2019-02-08T00:00:00-00:00",
+    ),
+    extension(
+        "tag-ports-during-bulk-creation",
+        "Tag Ports During Bulk Creation",
+        "Ports are made with tags.",
+        "2019-12-29T19:00:00-00:00",
     ),
 ];
 
@@ -144,6 +300,12 @@ pub const RESOURCES: &[(&str, &str)] = &[
     ("port", "ports"),
     ("security_group", "security-groups"),
     ("security_group_rule", "security-group-rules"),
+    ("default_security_group_rule", "default-security-group-rules"),
+    ("address_group", "address-groups"),
+    ("address_scope", "address-scopes"),
+    ("subnetpool", "subnetpools"),
+    ("rbac_policy", "rbac-policies"),
+    ("network_ip_availability", "network-ip-availabilities"),
     ("quota", "quotas"),
     ("extension", "extensions"),
     ("agent", "agents"),

@@ -1,12 +1,15 @@
 //! Shapes answers: one resource, or a page with its links, cut to the attributes asked for.
 
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use cloud_types::{Fault, Timestamp};
 use serde_json::{Map, Value, json};
 use service_kit::page::with_marker;
-use service_kit::{Created, Ctx, Filters};
+use service_kit::{ApiFault, Created, Ctx, Filters};
 
 use super::model::ListQuery;
 use crate::faults::http_bad_request;
+use crate::if_match::IfMatch;
 
 /// The attributes that every resource has beside its own.
 pub fn standard(
@@ -22,6 +25,15 @@ pub fn standard(
     map.insert("revision_number".into(), Value::from(revision));
     map.insert("created_at".into(), Value::from(created_at.rfc3339_seconds()));
     map.insert("updated_at".into(), Value::from(updated_at.rfc3339_seconds()));
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
+    type Rejection = ApiFault;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiFault> {
+        let Some(value) = parts.headers.get("if-match") else { return Ok(IfMatch(None)) };
+        Ok(IfMatch::parse(value.to_str().unwrap_or_default())?)
+    }
 }
 
 /// A resource without the attributes that were not asked for.
@@ -93,7 +105,7 @@ fn links(
         return Vec::new();
     }
     let marker = |item: Option<&Value>| {
-        item.and_then(|item| item.get("id"))
+        item.and_then(|item| item.get("id").or_else(|| item.get("network_id")))
             .and_then(Value::as_str)
             .or(query.marker.as_deref())
             .unwrap_or_default()

@@ -163,8 +163,9 @@ async fn after_marker(
     marker: &str,
     word: &str,
 ) -> Result<(), Fault> {
-    let id = query.sort.iter().find(|(column, _)| column.name == "id").map(|(column, _)| column);
-    let id = id.map_or("id", |column| column.expression);
+    // The id is always among the keys (see `ListQuery::parse`).
+    let id = query.sort.iter().find(|(column, _)| matches!(column.name, "id" | "network_id"));
+    let id = id.map_or("id", |(column, _)| column.expression);
     let keys: Vec<String> = query
         .sort
         .iter()

@@ -7,11 +7,12 @@ use service_kit::{
     StrictJson,
 };
 
-use super::model::NetworkView;
+use super::model::{DNS_NAME_MAX, MTU, NetworkView, check_mtu, read_dns_domain};
 use super::service::{NetworkChange, NewNetwork};
 use super::store::COLUMNS;
 use crate::attributes::{Attributes, DESCRIPTION_MAX, NAME_MAX, Verb};
 use crate::faults::{http_bad_request, network_not_found};
+use crate::if_match::IfMatch;
 use crate::listing::api::{one, page, shown_as, standard};
 use crate::listing::model::ListQuery;
 use crate::{Fault, Network, NetworkId};
@@ -20,8 +21,17 @@ const COLLECTION: &str = "/v2.0/networks";
 const ONE: &str = "/v2.0/networks/{id}";
 const GET: Access = Access::Rule("network:networks:get");
 /// Attributes that nobody writes.
-const READ_ONLY: &[&str] =
-    &["id", "status", "subnets", "mtu", "revision_number", "created_at", "updated_at", "tags"];
+const READ_ONLY: &[&str] = &[
+    "id",
+    "status",
+    "subnets",
+    "revision_number",
+    "created_at",
+    "updated_at",
+    "tags",
+    "ipv4_address_scope",
+    "ipv6_address_scope",
+];
 
 /// The routes.
 pub fn routes() -> Routes<Network> {
@@ -41,10 +51,13 @@ fn view(network: &NetworkView) -> Value {
     map.insert("description".into(), json!(row.description));
     map.insert("admin_state_up".into(), json!(row.admin_state_up));
     map.insert("status".into(), json!("ACTIVE"));
-    map.insert("shared".into(), json!(row.shared));
+    map.insert("shared".into(), json!(network.shared));
     map.insert("router:external".into(), json!(false));
     map.insert("subnets".into(), json!(network.subnets));
     map.insert("mtu".into(), json!(row.mtu));
+    map.insert("dns_domain".into(), json!(row.tenant_dns_domain));
+    map.insert("ipv4_address_scope".into(), json!(network.scopes[0]));
+    map.insert("ipv6_address_scope".into(), json!(network.scopes[1]));
     map.insert("port_security_enabled".into(), json!(row.port_security_enabled));
     map.insert("tags".into(), json!(row.tags));
     standard(&mut map, &row.project_id, row.revision, row.created_at, row.updated_at);
@@ -60,7 +73,7 @@ async fn list(
     ctx: Ctx,
     filters: Filters,
 ) -> ApiResult<Json<Value>> {
-    let query = ListQuery::parse(&filters.0, COLUMNS, &[])?;
+    let query = ListQuery::parse(&filters.0, COLUMNS, &["shared"])?;
     let (rows, cut) = network.networks(&ctx, query.clone()).await?;
     let items = rows.iter().map(view).collect();
     Ok(Json(page(&ctx, &filters, COLLECTION, "networks", &query, items, cut)))
@@ -86,6 +99,14 @@ fn refuse_external(body: &mut Attributes) -> Result<(), Fault> {
     Ok(())
 }
 
+fn mtu(body: &mut Attributes) -> Result<Option<u16>, Fault> {
+    body.integer("mtu", (i64::MIN, i64::MAX))?.map(check_mtu).transpose()
+}
+
+fn dns_domain(body: &mut Attributes) -> Result<Option<String>, Fault> {
+    body.string("dns_domain", DNS_NAME_MAX)?.map(|text| read_dns_domain(&text)).transpose()
+}
+
 fn read_new(mut body: Attributes) -> Result<NewNetwork, Fault> {
     body.read_only(READ_ONLY)?;
     refuse_external(&mut body)?;
@@ -96,6 +117,8 @@ fn read_new(mut body: Attributes) -> Result<NewNetwork, Fault> {
         admin_state_up: body.boolean("admin_state_up")?.unwrap_or(true),
         shared: body.boolean("shared")?,
         port_security_enabled: body.boolean("port_security_enabled")?.unwrap_or(true),
+        mtu: mtu(&mut body)?.unwrap_or(MTU),
+        dns_domain: dns_domain(&mut body)?.unwrap_or_default(),
     };
     body.finish()?;
     Ok(new)
@@ -115,6 +138,7 @@ async fn create(
 async fn update(
     State(network): State<Network>,
     ctx: Ctx,
+    if_match: IfMatch,
     Path(id): Path<String>,
     StrictJson(body): StrictJson<Value>,
 ) -> ApiResult<Json<Value>> {
@@ -128,7 +152,10 @@ async fn update(
         admin_state_up: body.boolean("admin_state_up")?,
         shared: body.boolean("shared")?,
         port_security_enabled: body.boolean("port_security_enabled")?,
+        mtu: mtu(&mut body)?,
+        dns_domain: dns_domain(&mut body)?,
         tags: None,
+        if_match,
     };
     body.finish()?;
     let row = network.update_network(&ctx, id_of(&id)?, change).await?;
@@ -138,8 +165,9 @@ async fn update(
 async fn delete(
     State(network): State<Network>,
     ctx: Ctx,
+    if_match: IfMatch,
     Path(id): Path<String>,
 ) -> ApiResult<StatusCode> {
-    network.delete_network(&ctx, id_of(&id)?).await?;
+    network.delete_network(&ctx, id_of(&id)?, if_match).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -5,15 +5,20 @@ use database::Tx;
 use service_kit::quota::check_and_add;
 use service_kit::{Ctx, policy::Target};
 
-use super::model::{MTU, NETWORK_NUMBER_MAX, NetworkRow, NetworkView};
+use super::model::{NETWORK_NUMBER_MAX, NetworkRow, NetworkView, check_mtu_of_subnets};
 use super::store;
 use crate::binding::{numbers, service as binding};
+use crate::if_match::IfMatch;
 use crate::listing::model::ListQuery;
 use crate::port::{service as ports, store as port_store};
+use crate::rbac::model::ObjectType;
+use crate::rbac::service as rbac;
+use crate::rbac::store::shared_among;
 use crate::security_group::service as groups;
-use crate::subnet::service as subnets;
+use crate::subnet::model::SubnetRow;
+use crate::subnet::{service as subnets, store as subnet_store};
 use crate::{
-    Network, faults, groups_lock, journal, network_lock, owner, quota_fault, sees, viewer,
+    Network, caller_project, faults, groups_lock, journal, network_lock, owner, quota_fault, viewer,
 };
 
 /// A network to make.
@@ -31,6 +36,10 @@ pub struct NewNetwork {
     pub shared: Option<bool>,
     /// What new ports have.
     pub port_security_enabled: bool,
+    /// What guests are told, in bytes.
+    pub mtu: u16,
+    /// The tenant's domain, with its last dot, or empty.
+    pub dns_domain: String,
 }
 
 /// What to change of a network; `None` leaves it.
@@ -46,8 +55,14 @@ pub struct NetworkChange {
     pub shared: Option<bool>,
     /// What new ports have.
     pub port_security_enabled: Option<bool>,
+    /// What guests are told, in bytes.
+    pub mtu: Option<u16>,
+    /// The tenant's domain, with its last dot, or empty.
+    pub dns_domain: Option<String>,
     /// Labels.
     pub tags: Option<Vec<String>>,
+    /// The revision that it must have.
+    pub if_match: IfMatch,
 }
 
 impl Network {
@@ -75,7 +90,13 @@ impl Network {
                     let mut made = Vec::with_capacity(wanted.len());
                     for (project, item) in wanted {
                         let row = create(tx, project, item, &settings.dns_domain).await?;
-                        made.push(NetworkView { row, subnets: Vec::new() });
+                        let shared = row.shared;
+                        made.push(NetworkView {
+                            row,
+                            subnets: Vec::new(),
+                            shared,
+                            scopes: [None, None],
+                        });
                     }
                     Ok::<_, Fault>(made)
                 })
@@ -86,15 +107,14 @@ impl Network {
     /// The network, if the caller sees it.
     pub async fn network(&self, ctx: &Ctx, id: NetworkId) -> Result<NetworkView, Fault> {
         ctx.authorise("network:networks:get", &Target::none())?;
-        let viewer = viewer(ctx)?;
+        let (viewer, caller) = (viewer(ctx)?, caller_project(ctx));
         self.kit
             .db
             .read(move |tx| {
-                let viewer = viewer.clone();
+                let (viewer, caller) = (viewer.clone(), caller.clone());
                 Box::pin(async move {
                     let row = visible(tx, viewer.as_ref(), &id).await?;
-                    let subnets = store::subnets_of(tx, &[id]).await?.remove(&id);
-                    Ok::<_, Fault>(NetworkView { row, subnets: subnets.unwrap_or_default() })
+                    Ok::<_, Fault>(views(tx, caller.as_ref(), vec![row]).await?.remove(0))
                 })
             })
             .await
@@ -107,20 +127,15 @@ impl Network {
         query: ListQuery,
     ) -> Result<(Vec<NetworkView>, bool), Fault> {
         ctx.authorise("network:networks:get", &Target::none())?;
-        let viewer = viewer(ctx)?;
+        let (viewer, caller) = (viewer(ctx)?, caller_project(ctx));
         self.kit
             .db
             .read(move |tx| {
-                let (viewer, query) = (viewer.clone(), query.clone());
+                let (viewer, caller, query) = (viewer.clone(), caller.clone(), query.clone());
                 Box::pin(async move {
-                    let (rows, cut) = store::list(tx, viewer.as_ref(), &query).await?;
-                    let ids: Vec<NetworkId> = rows.iter().map(|row| row.id).collect();
-                    let mut subnets = store::subnets_of(tx, &ids).await?;
-                    let views = rows.into_iter().map(|row| NetworkView {
-                        subnets: subnets.remove(&row.id).unwrap_or_default(),
-                        row,
-                    });
-                    Ok::<_, Fault>((views.collect(), cut))
+                    let (rows, cut) =
+                        store::list(tx, viewer.as_ref(), caller.as_ref(), &query).await?;
+                    Ok::<_, Fault>((views(tx, caller.as_ref(), rows).await?, cut))
                 })
             })
             .await
@@ -133,11 +148,12 @@ impl Network {
         id: NetworkId,
         change: NetworkChange,
     ) -> Result<NetworkView, Fault> {
-        let viewer = viewer(ctx)?;
+        let (viewer, project) = (viewer(ctx)?, caller_project(ctx));
         let caller = ctx.clone();
         self.kit
             .transact(ctx, move |tx| {
                 let (viewer, change, ctx) = (viewer.clone(), change.clone(), caller.clone());
+                let project = project.clone();
                 Box::pin(async move {
                     tx.lock(&[network_lock(&id)]).await?;
                     let mut row = visible(tx, viewer.as_ref(), &id).await?;
@@ -146,11 +162,21 @@ impl Network {
                     if change.shared.is_some_and(|shared| shared != row.shared) {
                         ctx.authorise("network:networks:update:shared", &target)?;
                     }
+                    change.if_match.check(row.revision)?;
                     let before = row.clone();
-                    if change.shared == Some(false) && row.shared {
-                        check_unshare(tx, &row).await?;
+                    match change.shared {
+                        Some(false) if row.shared => unshare(tx, &row).await?,
+                        Some(true) if !row.shared => {
+                            let kind = ObjectType::Network;
+                            rbac::share_with_everybody(tx, kind, id, &row.project_id).await?;
+                        }
+                        _ => {}
                     }
                     apply(&mut row, change);
+                    if row.mtu != before.mtu {
+                        let versions = versions(tx, &id).await?;
+                        check_mtu_of_subnets(row.mtu, &versions)?;
+                    }
                     if row != before {
                         store::update(tx, &mut row).await?;
                         journal(tx, "network", id, &row.project_id, Some(&before), Some(&row));
@@ -158,8 +184,10 @@ impl Network {
                     if row.admin_state_up != before.admin_state_up {
                         binding::refresh_all_ports(tx, &id).await?;
                     }
-                    let subnets = store::subnets_of(tx, &[id]).await?.remove(&id);
-                    Ok::<_, Fault>(NetworkView { row, subnets: subnets.unwrap_or_default() })
+                    if row.mtu != before.mtu || row.domain() != before.domain() {
+                        binding::refresh_network(tx, &id).await?;
+                    }
+                    Ok::<_, Fault>(views(tx, project.as_ref(), vec![row]).await?.remove(0))
                 })
             })
             .await
@@ -167,7 +195,12 @@ impl Network {
 
     /// Deletes a network with its subnets. Ports keep it from being deleted, except those that an
     /// operator plugged in to look at it.
-    pub async fn delete_network(&self, ctx: &Ctx, id: NetworkId) -> Result<(), Fault> {
+    pub async fn delete_network(
+        &self,
+        ctx: &Ctx,
+        id: NetworkId,
+        if_match: IfMatch,
+    ) -> Result<(), Fault> {
         let viewer = viewer(ctx)?;
         let caller = ctx.clone();
         self.kit
@@ -177,6 +210,7 @@ impl Network {
                     tx.lock(&[network_lock(&id)]).await?;
                     let row = visible(tx, viewer.as_ref(), &id).await?;
                     ctx.authorise("network:networks:delete", &Target::project(&row.project_id))?;
+                    if_match.check(row.revision)?;
                     let all = port_store::of_network(tx, &id).await?;
                     let (own, others): (Vec<_>, Vec<_>) =
                         all.into_iter().partition(|port| port.is_infrastructure());
@@ -189,6 +223,7 @@ impl Network {
                         ports::delete(tx, port).await?;
                     }
                     subnets::delete_all(tx, &row).await?;
+                    rbac::forget(tx, ObjectType::Network, id).await?;
                     store::delete(tx, &id).await?;
                     numbers::release_network(tx, &id).await?;
                     check_and_add(tx, &row.project_id, "network", -1).await.map_err(quota_fault)?;
@@ -206,10 +241,36 @@ pub async fn visible(
     viewer: Option<&ProjectId>,
     id: &NetworkId,
 ) -> Result<NetworkRow, Fault> {
-    store::get(tx, id)
-        .await?
-        .filter(|row| row.shared || sees(viewer, &row.project_id))
-        .ok_or_else(|| faults::network_not_found(id))
+    let row = store::get(tx, id).await?.ok_or_else(|| faults::network_not_found(id))?;
+    if row.shared || rbac::may_use(tx, viewer, ObjectType::Network, id, &row.project_id).await? {
+        return Ok(row);
+    }
+    Err(faults::network_not_found(id))
+}
+
+/// The rows with what is shown beside them: four statements for any number of networks.
+async fn views(
+    tx: &mut Tx,
+    caller: Option<&ProjectId>,
+    rows: Vec<NetworkRow>,
+) -> Result<Vec<NetworkView>, Fault> {
+    let ids: Vec<NetworkId> = rows.iter().map(|row| row.id).collect();
+    let names: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    let mut subnets = store::subnets_of(tx, &ids).await?;
+    let mut scopes = store::scopes_of(tx, &ids).await?;
+    let shared = shared_among(tx, ObjectType::Network, &names, caller).await?;
+    let view = |row: NetworkRow| NetworkView {
+        subnets: subnets.remove(&row.id).unwrap_or_default(),
+        scopes: scopes.remove(&row.id).unwrap_or_default(),
+        shared: shared.contains(&row.id.to_string()),
+        row,
+    };
+    Ok(rows.into_iter().map(view).collect())
+}
+
+/// The versions of the network's subnets.
+async fn versions(tx: &mut Tx, id: &NetworkId) -> Result<Vec<u8>, Fault> {
+    Ok(subnet_store::of_network(tx, id).await?.iter().map(SubnetRow::ip_version).collect())
 }
 
 async fn create(
@@ -232,14 +293,18 @@ async fn create(
         admin_state_up: item.admin_state_up,
         shared: item.shared.unwrap_or(false),
         port_security_enabled: item.port_security_enabled,
-        mtu: MTU,
+        mtu: item.mtu,
         dns_domain: dns_domain.to_owned(),
+        tenant_dns_domain: item.dns_domain,
         tags: Vec::new(),
         revision: 1,
         created_at: now,
         updated_at: now,
     };
     store::insert(tx, &row).await?;
+    if row.shared {
+        rbac::share_with_everybody(tx, ObjectType::Network, id, &row.project_id).await?;
+    }
     journal(tx, "network", id, &row.project_id, None, Some(&row));
     Ok(row)
 }
@@ -260,24 +325,27 @@ fn apply(row: &mut NetworkRow, change: NetworkChange) {
     if let Some(enabled) = change.port_security_enabled {
         row.port_security_enabled = enabled;
     }
+    if let Some(mtu) = change.mtu {
+        row.mtu = mtu;
+    }
+    if let Some(domain) = change.dns_domain {
+        row.tenant_dns_domain = domain;
+    }
     if let Some(tags) = change.tags {
         row.tags = tags;
     }
 }
 
 /// A network on which other projects have ports cannot be taken from them.
-async fn check_unshare(tx: &mut Tx, row: &NetworkRow) -> Result<(), Fault> {
-    let foreign = port_store::of_network(tx, &row.id)
-        .await?
-        .into_iter()
-        .any(|port| port.project_id != row.project_id);
-    if foreign {
-        return Err(Fault::conflict(format!(
+async fn unshare(tx: &mut Tx, row: &NetworkRow) -> Result<(), Fault> {
+    let done = rbac::unshare(tx, ObjectType::Network, row.id, &row.project_id).await;
+    done.map_err(|fault| match fault.name.as_deref() {
+        Some("RbacPolicyInUse") => Fault::conflict(format!(
             "Unable to reconfigure sharing settings for network {}. Multiple projects are using \
              it.",
             row.id
         ))
-        .named("InvalidSharedSetting"));
-    }
-    Ok(())
+        .named("InvalidSharedSetting"),
+        _ => fault,
+    })
 }

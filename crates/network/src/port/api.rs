@@ -9,14 +9,19 @@ use service_kit::{
     StrictJson,
 };
 
-use super::model::{Port, pair_address, read_address_pairs, read_fixed_ips};
+use super::model::{
+    Port, name_of_address, pair_address, read_address_pairs, read_dhcp_options, read_fixed_ips,
+};
 use super::service::{NewPort, PortChange, PortFilters};
 use super::store::{COLUMNS, FixedIpFilter, SPECIAL};
 use crate::Network;
 use crate::attributes::{Attributes, DESCRIPTION_MAX, NAME_MAX, Verb, as_mac, plain};
 use crate::faults::{http_bad_request, invalid_attribute, port_not_found};
+use crate::if_match::IfMatch;
 use crate::listing::api::{one, page, shown_as, standard};
 use crate::listing::model::ListQuery;
+use crate::network::model::{DNS_NAME_MAX, read_dns_domain};
+use crate::tag::model::read_tags;
 
 const COLLECTION: &str = "/v2.0/ports";
 const ONE: &str = "/v2.0/ports/{id}";
@@ -28,7 +33,7 @@ const READ_ONLY: &[&str] = &[
     "revision_number",
     "created_at",
     "updated_at",
-    "tags",
+    "dns_assignment",
     "binding:vif_type",
     "binding:vif_details",
 ];
@@ -73,6 +78,21 @@ fn view(ctx: &Ctx, port: &Port) -> Value {
         .collect::<Vec<_>>();
     map.insert("allowed_address_pairs".into(), Value::from(pairs));
     map.insert("security_groups".into(), json!(port.security_groups));
+    map.insert("dns_name".into(), json!(port.given_name()));
+    map.insert("dns_domain".into(), json!(port.dns_domain));
+    map.insert("dns_assignment".into(), Value::from(dns_assignment(port)));
+    let options = port
+        .extra_dhcp_opts
+        .iter()
+        .map(|option| {
+            json!({
+                "opt_name": option.name,
+                "opt_value": option.value,
+                "ip_version": option.ip_version,
+            })
+        })
+        .collect::<Vec<_>>();
+    map.insert("extra_dhcp_opts".into(), Value::from(options));
     map.insert("port_security_enabled".into(), json!(port.port_security_enabled));
     map.insert("binding:vnic_type".into(), json!(port.vnic_type));
     if ctx.may("network:ports:get:binding", &Target::project(&port.project_id)) {
@@ -85,6 +105,19 @@ fn view(ctx: &Ctx, port: &Port) -> Value {
     map.insert("tags".into(), json!(port.tags));
     standard(&mut map, &port.project_id, port.revision, port.created_at, port.updated_at);
     Value::Object(map)
+}
+
+/// The names under which the tenant's DNS knows the port's addresses.
+fn dns_assignment(port: &Port) -> Vec<Value> {
+    let assigned = |ip: &std::net::IpAddr| {
+        let name = match port.given_name() {
+            "" => name_of_address(*ip),
+            name => name.to_owned(),
+        };
+        let fqdn = format!("{name}.{}.", port.domain);
+        json!({"ip_address": ip, "hostname": name, "fqdn": fqdn})
+    };
+    port.fixed_ips.iter().map(|(_, ip)| assigned(ip)).collect()
 }
 
 fn id_of(text: &str) -> Result<PortId, Fault> {
@@ -143,7 +176,9 @@ async fn show(
 
 /// What may be written both when a port is made and later.
 fn read_change(body: &mut Attributes) -> Result<PortChange, Fault> {
-    let mac = body.take("mac_address").filter(|value| !value.is_null());
+    let mac = body.take("mac_address");
+    let new_mac = mac.as_ref().is_some_and(Value::is_null);
+    let mac = mac.filter(|value| !value.is_null());
     Ok(PortChange {
         name: body.string("name", NAME_MAX)?,
         description: body.string("description", DESCRIPTION_MAX)?,
@@ -167,7 +202,20 @@ fn read_change(body: &mut Attributes) -> Result<PortChange, Fault> {
             .map(Option::unwrap_or_default),
         vnic_type: body.string("binding:vnic_type", NAME_MAX)?,
         binding_profile: body.take("binding:profile"),
+        dns_name: body
+            .nullable_string("dns_name", DNS_NAME_MAX + 1)?
+            .map(Option::unwrap_or_default),
+        dns_domain: body
+            .nullable_string("dns_domain", DNS_NAME_MAX)?
+            .map(|text| read_dns_domain(&text.unwrap_or_default()))
+            .transpose()?,
+        extra_dhcp_opts: body
+            .take("extra_dhcp_opts")
+            .map(|value| read_dhcp_options(&value))
+            .transpose()?,
+        new_mac,
         tags: None,
+        if_match: IfMatch::default(),
     })
 }
 
@@ -178,6 +226,7 @@ fn read_new(mut body: Attributes) -> Result<NewPort, Fault> {
         invalid_attribute("network_id", format!("'{}' is not a valid UUID", plain(&network_id)))
     })?;
     let project = body.project()?;
+    let tags = body.take("tags").map(|tags| read_tags(&json!({ "tags": tags }))).transpose()?;
     let change = read_change(&mut body)?;
     body.finish()?;
     Ok(NewPort {
@@ -196,6 +245,10 @@ fn read_new(mut body: Attributes) -> Result<NewPort, Fault> {
         binding_host: change.binding_host.filter(|host| !host.is_empty()),
         vnic_type: change.vnic_type,
         binding_profile: change.binding_profile,
+        dns_name: change.dns_name.unwrap_or_default(),
+        dns_domain: change.dns_domain.unwrap_or_default(),
+        extra_dhcp_opts: change.extra_dhcp_opts.unwrap_or_default(),
+        tags: tags.unwrap_or_default(),
     })
 }
 
@@ -214,13 +267,14 @@ async fn create(
 async fn update(
     State(network): State<Network>,
     ctx: Ctx,
+    if_match: IfMatch,
     Path(id): Path<String>,
     StrictJson(body): StrictJson<Value>,
 ) -> ApiResult<Json<Value>> {
     let mut body = Attributes::single(body, "port", Verb::Update)?;
     body.read_only(READ_ONLY)?;
-    body.read_only(&["tenant_id", "project_id", "network_id"])?;
-    let change = read_change(&mut body)?;
+    body.read_only(&["tenant_id", "project_id", "network_id", "tags"])?;
+    let change = PortChange { if_match, ..read_change(&mut body)? };
     body.finish()?;
     let port = network.update_port(&ctx, id_of(&id)?, change).await?;
     Ok(Json(json!({ "port": view(&ctx, &port) })))
@@ -229,8 +283,9 @@ async fn update(
 async fn delete(
     State(network): State<Network>,
     ctx: Ctx,
+    if_match: IfMatch,
     Path(id): Path<String>,
 ) -> ApiResult<StatusCode> {
-    network.delete_port(&ctx, id_of(&id)?).await?;
+    network.delete_port(&ctx, id_of(&id)?, if_match).await?;
     Ok(StatusCode::NO_CONTENT)
 }

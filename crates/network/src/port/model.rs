@@ -19,6 +19,7 @@ use serde_json::Value;
 
 use crate::attributes::{as_ip, as_mac, as_net, plain};
 use crate::faults::{http_bad_request, invalid_attribute};
+use crate::network::model::{DNS_NAME_MAX, check_dns_name};
 
 /// Owner of a port that an operator plugged into a namespace of a host.
 pub const ACCESS_OWNER: &str = "meridian:access";
@@ -103,8 +104,16 @@ pub struct Port {
     pub device_tag: String,
     /// Whether it was made for its server and goes with it.
     pub made_for_device: bool,
-    /// Name in the tenant's DNS; empty means one made of the address.
+    /// Its server's name in the tenant's DNS; empty means one made of the address.
     pub hostname: String,
+    /// The name in the tenant's DNS that somebody gave the port itself; empty means none.
+    pub dns_name: String,
+    /// More options for its guest's DHCP.
+    pub extra_dhcp_opts: Vec<DhcpOption>,
+    /// The domain that somebody gave the port itself, with its last dot; empty means none.
+    pub dns_domain: String,
+    /// The domain of its names, without its last dot: its own, or else the network's.
+    pub domain: String,
     /// Whether it carries traffic.
     pub status: PortStatus,
     /// Whether anti-spoofing and security groups apply.
@@ -134,14 +143,22 @@ pub struct Port {
 }
 
 impl Port {
+    /// The name that somebody gave the port, or else its server's; empty when there is neither.
+    pub fn given_name(&self) -> &str {
+        if self.dns_name.is_empty() { &self.hostname } else { &self.dns_name }
+    }
+
+    /// Its domain, where that is not the network's.
+    pub fn own_domain(&self) -> Option<String> {
+        Some(self.dns_domain.trim_end_matches('.').to_owned()).filter(|text| !text.is_empty())
+    }
+
     /// The name that DNS and DHCP use.
-    pub fn dns_name(&self) -> String {
-        if !self.hostname.is_empty() {
-            return self.hostname.clone();
-        }
-        match self.fixed_ips.first() {
-            Some((_, ip)) => format!("host-{}", ip.to_string().replace(['.', ':'], "-")),
-            None => format!("port-{}", &self.id.to_string()[..8]),
+    pub fn host_name(&self) -> String {
+        match (self.given_name(), self.fixed_ips.first()) {
+            ("", Some((_, ip))) => name_of_address(*ip),
+            ("", None) => format!("port-{}", &self.id.to_string()[..8]),
+            (name, _) => name.to_owned(),
         }
     }
 
@@ -168,6 +185,139 @@ impl Port {
         let own = self.fixed_ips.iter().map(|(_, ip)| IpNet::from(*ip));
         own.chain(self.allowed_address_pairs.iter().map(|pair| pair.ip_address))
     }
+}
+
+/// The name of a guest that nobody has given one.
+pub fn name_of_address(ip: IpAddr) -> String {
+    format!("host-{}", ip.to_string().replace(['.', ':'], "-"))
+}
+
+/// An option for a guest's DHCP beside those that its subnets say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DhcpOption {
+    /// Its name or number, as Neutron's agents take them.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+    /// 4 or 6.
+    pub ip_version: u8,
+}
+
+impl From<&DhcpOption> for host_protocol::DhcpOption {
+    fn from(option: &DhcpOption) -> Self {
+        host_protocol::DhcpOption {
+            name: option.name.clone(),
+            value: option.value.clone(),
+            ipv6: option.ip_version == 6,
+        }
+    }
+}
+
+/// A change of the options: `None` takes one away.
+pub type DhcpOptionChange = (String, Option<String>, u8);
+
+/// Most DHCP options of one port.
+pub const DHCP_OPTIONS_MAX: usize = 50;
+
+/// Reads `extra_dhcp_opts`.
+pub fn read_dhcp_options(value: &Value) -> Result<Vec<DhcpOptionChange>, Fault> {
+    let name = "extra_dhcp_opts";
+    let wrong = |item: &Value| {
+        invalid_attribute(name, format!("Invalid data format for DHCP option: '{}'", plain(item)))
+    };
+    let items = match value {
+        Value::Null => return Ok(Vec::new()),
+        Value::Array(items) if items.len() <= DHCP_OPTIONS_MAX => items,
+        other => return Err(wrong(other)),
+    };
+    let mut changes: Vec<DhcpOptionChange> = Vec::with_capacity(items.len());
+    for item in items {
+        let map = item.as_object().ok_or_else(|| wrong(item))?;
+        let known = ["opt_name", "opt_value", "ip_version"];
+        if map.keys().any(|key| !known.contains(&key.as_str())) {
+            return Err(wrong(item));
+        }
+        let line =
+            |text: &str, max| text.chars().count() <= max && !text.contains(['\n', '\r', '\0']);
+        let option = map.get("opt_name").and_then(Value::as_str).map(str::trim);
+        let option = option.filter(|text| !text.is_empty() && line(text, 64));
+        let option = option.ok_or_else(|| wrong(item))?;
+        // These two take away what a subnet would say.
+        let blank = ["router", "classless-static-route"].contains(&option);
+        let value = match map.get("opt_value") {
+            Some(Value::Null) => None,
+            Some(Value::String(text)) if line(text, 255) && (blank || !text.trim().is_empty()) => {
+                Some(text.clone())
+            }
+            _ => return Err(wrong(item)),
+        };
+        let version = match map.get("ip_version") {
+            None => 4,
+            Some(version) => match version.as_u64().or_else(|| version.as_str()?.parse().ok()) {
+                Some(4) => 4,
+                Some(6) => 6,
+                _ => return Err(wrong(item)),
+            },
+        };
+        if changes.iter().any(|(known, _, other)| known == option && *other == version) {
+            return Err(invalid_attribute(name, format!("Duplicate DHCP option '{option}'")));
+        }
+        changes.push((option.to_owned(), value, version));
+    }
+    Ok(changes)
+}
+
+/// The options after a change; those that it does not name stay.
+pub fn merge_dhcp_options(
+    mut options: Vec<DhcpOption>,
+    changes: &[DhcpOptionChange],
+) -> Result<Vec<DhcpOption>, Fault> {
+    for (name, value, ip_version) in changes {
+        options.retain(|option| option.name != *name || option.ip_version != *ip_version);
+        if let Some(value) = value {
+            options.push(DhcpOption {
+                name: name.clone(),
+                value: value.clone(),
+                ip_version: *ip_version,
+            });
+        }
+    }
+    if options.len() > DHCP_OPTIONS_MAX {
+        return Err(invalid_attribute(
+            "extra_dhcp_opts",
+            format!("at most {DHCP_OPTIONS_MAX} are allowed"),
+        ));
+    }
+    options.sort_by(|a, b| (&a.name, a.ip_version).cmp(&(&b.name, b.ip_version)));
+    Ok(options)
+}
+
+/// Reads a port's name in DNS, in lower case. A full one, with a dot at its end, must end with
+/// `domain`, which is cut off.
+pub fn read_dns_name(text: &str, domain: &str) -> Result<String, Fault> {
+    let wrong = |reason: String| {
+        invalid_attribute(
+            "dns_name",
+            format!("'{}' not a valid PQDN or FQDN. Reason: {reason}", plain(&text.into())),
+        )
+    };
+    let lower = text.to_ascii_lowercase();
+    if lower.is_empty() {
+        return Ok(lower);
+    }
+    let name = match lower.strip_suffix('.') {
+        None => lower.as_str(),
+        Some(full) => {
+            full.strip_suffix(domain).and_then(|name| name.strip_suffix('.')).ok_or_else(|| {
+                wrong(format!("a full name here ends with the network's domain '{domain}.'"))
+            })?
+        }
+    };
+    check_dns_name(name).map_err(wrong)?;
+    if name.len() + domain.len() + 2 > DNS_NAME_MAX {
+        return Err(wrong(format!("with the domain '{domain}.' it is too long")));
+    }
+    Ok(name.to_owned())
 }
 
 /// A NIC that a new server asks for.
@@ -352,6 +502,49 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn dhcp_options_are_added_changed_and_taken_away_one_by_one() {
+        let read = |value: Value| read_dhcp_options(&value).unwrap();
+        let option = |name: &str, value: &str, ip_version| DhcpOption {
+            name: name.into(),
+            value: value.into(),
+            ip_version,
+        };
+        let first = read(json!([{"opt_name": "mtu", "opt_value": "1400"},
+                                {"opt_name": "mtu", "opt_value": "1280", "ip_version": "6"}]));
+        let options = merge_dhcp_options(Vec::new(), &first).unwrap();
+        assert_eq!(options, [option("mtu", "1400", 4), option("mtu", "1280", 6)]);
+        let second = read(json!([{"opt_name": "mtu", "opt_value": null, "ip_version": 4},
+                                 {"opt_name": "router", "opt_value": ""}]));
+        let options = merge_dhcp_options(options, &second).unwrap();
+        assert_eq!(options, [option("mtu", "1280", 6), option("router", "", 4)]);
+        for bad in [
+            json!("x"),
+            json!([{}]),
+            json!([{"opt_name": "mtu"}]),
+            json!([{"opt_name": "", "opt_value": "1"}]),
+            json!([{"opt_name": "mtu", "opt_value": " "}]),
+            json!([{"opt_name": "mtu", "opt_value": "a\nb"}]),
+            json!([{"opt_name": "mtu", "opt_value": "1", "ip_version": 5}]),
+            json!([{"opt_name": "mtu", "opt_value": "1", "more": 5}]),
+            json!([{"opt_name": "mtu", "opt_value": "1"}, {"opt_name": "mtu", "opt_value": "2"}]),
+        ] {
+            assert!(read_dhcp_options(&bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn names_are_parts_or_end_with_the_networks_domain() {
+        let read = |text: &str| read_dns_name(text, "meridian.internal");
+        assert_eq!(read("Web-1").unwrap(), "web-1");
+        assert_eq!(read("").unwrap(), "");
+        assert_eq!(read("web.meridian.internal.").unwrap(), "web");
+        for bad in ["-a", "a_b", "a..b", "web.example.org.", "meridian.internal.", "a."] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+        assert!(read(&["a"; 126].join(".")).is_err());
+    }
 
     #[test]
     fn fixed_ips_say_subnet_or_address() {

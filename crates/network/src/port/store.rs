@@ -11,6 +11,7 @@ use super::model::{Port, PortBinding, PortStatus};
 use crate::address::store as addresses;
 use crate::listing::model::{Column, Kind, ListQuery};
 use crate::listing::store::{Conditions, Page, page};
+use crate::network::model::domain;
 use crate::security_group::store as groups;
 
 /// What a list of ports can be filtered and sorted by.
@@ -27,6 +28,8 @@ pub const COLUMNS: &[Column] = &[
     Column::text("status", "p.status"),
     Column::text("binding:host_id", "p.binding_host"),
     Column::text("binding:vnic_type", "p.vnic_type"),
+    Column::text("dns_domain", "p.dns_domain"),
+    Column::text("dns_name", "CASE WHEN p.dns_name = '' THEN p.hostname ELSE p.dns_name END"),
     Column::of("admin_state_up", "p.admin_state_up", Kind::Bool),
     Column::of("port_security_enabled", "p.port_security_enabled", Kind::Bool),
     Column::of("revision_number", "p.revision", Kind::Int),
@@ -37,7 +40,8 @@ pub const COLUMNS: &[Column] = &[
 /// Filters that are not a column.
 pub const SPECIAL: &[&str] = &["fixed_ips", "security_groups", "security_group_ids"];
 
-const SELECT: &str = "SELECT p.*, n.mtu AS network_mtu, n.admin_state_up AS network_up FROM ports p \
+const SELECT: &str = "SELECT p.*, n.mtu AS network_mtu, n.admin_state_up AS network_up, \
+     n.dns_domain AS clouds_domain, n.tenant_dns_domain AS tenants_domain FROM ports p \
      JOIN networks n ON n.id = p.network_id";
 
 /// A condition on `fixed_ips`, already read.
@@ -79,6 +83,13 @@ fn read(row: &Row) -> Result<Port, DatabaseError> {
         device_tag: row.text("device_tag")?,
         made_for_device: row.bool("made_for_device")?,
         hostname: row.text("hostname")?,
+        dns_name: row.text("dns_name")?,
+        extra_dhcp_opts: row.json("extra_dhcp_opts")?,
+        domain: match row.text("dns_domain")?.trim_end_matches('.') {
+            "" => domain(&row.text("tenants_domain")?, &row.text("clouds_domain")?).to_owned(),
+            own => own.to_owned(),
+        },
+        dns_domain: row.text("dns_domain")?,
         status: if row.text("status")? == PortStatus::Active.as_str() {
             PortStatus::Active
         } else {
@@ -130,7 +141,8 @@ async fn select(
 pub async fn get(tx: &mut Tx, id: &PortId) -> Result<Option<Port>, DatabaseError> {
     let row = tx
         .query_opt(
-            "SELECT p.*, n.mtu AS network_mtu, n.admin_state_up AS network_up FROM ports p \
+            "SELECT p.*, n.mtu AS network_mtu, n.admin_state_up AS network_up, \
+             n.dns_domain AS clouds_domain, n.tenant_dns_domain AS tenants_domain FROM ports p \
              JOIN networks n ON n.id = p.network_id WHERE p.id = $1",
             &params![id],
         )
@@ -148,6 +160,19 @@ pub async fn place_of(
         .query_opt("SELECT network_id, project_id FROM ports WHERE id = $1", &params![id])
         .await?;
     row.map(|row| Ok((row.parse("network_id")?, row.parse("project_id")?))).transpose()
+}
+
+/// The owners of the groups that a port is in: what has to be locked beside [`place_of`] before the
+/// port is read.
+pub async fn owners_of_groups(tx: &mut Tx, id: &PortId) -> Result<Vec<ProjectId>, DatabaseError> {
+    let rows = tx
+        .query(
+            "SELECT DISTINCT g.project_id FROM port_security_groups m \
+             JOIN security_groups g ON g.id = m.group_id WHERE m.port_id = $1 ORDER BY g.project_id",
+            &params![id],
+        )
+        .await?;
+    rows.iter().map(|row| row.parse("project_id")).collect()
 }
 
 /// The ports, sorted by id; those that do not exist are left out.
@@ -321,8 +346,10 @@ pub async fn insert(tx: &mut Tx, port: &Port) -> Result<(), DatabaseError> {
         "INSERT INTO ports (id, project_id, network_id, name, description, admin_state_up, \
          mac_address, device_id, device_owner, device_index, device_tag, made_for_device, \
          hostname, status, port_security_enabled, allowed_address_pairs, vnic_type, binding_host, \
-         binding_profile, tags, revision, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, \
-         $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23)",
+         binding_profile, tags, revision, created_at, updated_at, dns_name, extra_dhcp_opts, \
+         dns_domain) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, \
+         $19, $20, $21, $22, $23, $24, $25, $26)",
         &params![
             port.id,
             port.project_id,
@@ -346,7 +373,10 @@ pub async fn insert(tx: &mut Tx, port: &Port) -> Result<(), DatabaseError> {
             json!(port.tags),
             port.revision,
             port.created_at,
-            port.updated_at
+            port.updated_at,
+            port.dns_name,
+            json!(port.extra_dhcp_opts),
+            port.dns_domain
         ],
     )
     .await?;
@@ -365,7 +395,8 @@ pub async fn update(tx: &mut Tx, port: &mut Port) -> Result<(), DatabaseError> {
              allowed_address_pairs = $15, vnic_type = $16, binding_host = $17, \
              binding_profile = $18, bound_host = $19, bound_host_number = $20, \
              bound_l2_domain = $21, port_number = $22, attachment = $23, tags = $24, \
-             updated_at = $25, revision = revision + 1 WHERE id = $1 AND revision = $2",
+             updated_at = $25, dns_name = $26, extra_dhcp_opts = $27, dns_domain = $28, \
+             revision = revision + 1 WHERE id = $1 AND revision = $2",
             &params![
                 port.id,
                 port.revision,
@@ -391,7 +422,10 @@ pub async fn update(tx: &mut Tx, port: &mut Port) -> Result<(), DatabaseError> {
                 binding.map(|binding| binding.port_number),
                 binding.map(|binding| json!(binding.attachment)),
                 json!(port.tags),
-                port.updated_at
+                port.updated_at,
+                port.dns_name,
+                json!(port.extra_dhcp_opts),
+                port.dns_domain
             ],
         )
         .await?;

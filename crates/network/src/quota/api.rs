@@ -5,14 +5,16 @@ use cloud_types::{Fault, ProjectId};
 use serde_json::{Map, Value, json};
 use service_kit::quota::QuotaUsage;
 use service_kit::{
-    Access, ApiResult, Ctx, Json, Method, Path, Routes, Service, StatusCode, StrictJson,
+    Access, ApiResult, Ctx, Filters, Json, Method, Path, Routes, Service, StatusCode, StrictJson,
 };
 
 use super::DEFAULTS;
 use crate::Network;
 use crate::attributes::{Attributes, Verb};
 use crate::faults::http_bad_request;
+use crate::listing::api::short_list;
 
+const ALL: &str = "/v2.0/quotas";
 const ONE: &str = "/v2.0/quotas/{project}";
 const GET: Access = Access::Rule("network:quotas:get");
 const SET: Access = Access::Rule("network:quotas:update");
@@ -22,6 +24,7 @@ const LIMIT_MAX: i64 = 0x7fff_ffff;
 /// The routes.
 pub fn routes() -> Routes<Network> {
     Routes::new(Service::Network)
+        .route(Method::GET, ALL, Access::Rule("network:quotas:list"), list)
         .route(Method::GET, ONE, GET, show)
         .route(Method::PUT, ONE, SET, update)
         .route(Method::DELETE, ONE, SET, reset)
@@ -38,6 +41,27 @@ fn limits(standing: &[QuotaUsage]) -> Value {
     let map: Map<String, Value> =
         standing.iter().map(|usage| (usage.resource.clone(), json!(usage.limit))).collect();
     json!({ "quota": map })
+}
+
+/// The quotas of projects that have any of their own.
+async fn list(
+    State(network): State<Network>,
+    ctx: Ctx,
+    filters: Filters,
+) -> ApiResult<Json<Value>> {
+    let items = network
+        .own_quotas(&ctx)
+        .await?
+        .into_iter()
+        .map(|(project, standing)| {
+            let mut map: Map<String, Value> =
+                standing.into_iter().map(|usage| (usage.resource, json!(usage.limit))).collect();
+            map.insert("tenant_id".into(), json!(project));
+            map.insert("project_id".into(), json!(project));
+            Value::Object(map)
+        })
+        .collect();
+    Ok(Json(short_list(&ctx, &filters, ALL, "quotas", items, "project_id")?))
 }
 
 async fn show(

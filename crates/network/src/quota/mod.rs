@@ -3,7 +3,7 @@
 pub mod api;
 pub mod service;
 
-use service_kit::quota::QuotaDefault;
+use service_kit::quota::{QuotaDefault, UNLIMITED};
 
 /// Neutron's default limits, for each project.
 pub const DEFAULTS: &[QuotaDefault] = &[
@@ -12,4 +12,8 @@ pub const DEFAULTS: &[QuotaDefault] = &[
     QuotaDefault { resource: "port", limit: 500 },
     QuotaDefault { resource: "security_group", limit: 10 },
     QuotaDefault { resource: "security_group_rule", limit: 100 },
+    QuotaDefault { resource: "rbac_policy", limit: 10 },
+    QuotaDefault { resource: "subnetpool", limit: UNLIMITED },
+    QuotaDefault { resource: "address_scope", limit: UNLIMITED },
+    QuotaDefault { resource: "address_group", limit: UNLIMITED },
 ];

@@ -25,6 +25,26 @@ impl Network {
             .await
     }
 
+    /// The limits of each project that has some of its own.
+    pub async fn own_quotas(&self, ctx: &Ctx) -> Result<Vec<(ProjectId, Vec<QuotaUsage>)>, Fault> {
+        ctx.authorise("network:quotas:list", &Target::none())?;
+        self.kit
+            .db
+            .read(move |tx| {
+                Box::pin(async move {
+                    let names: Vec<&'static str> =
+                        DEFAULTS.iter().map(|default| default.resource).collect();
+                    let mut all = Vec::new();
+                    for project in quota::projects_with_limits(tx, &names).await? {
+                        let standing = quota::usage(tx, &project, &names).await?;
+                        all.push((project, standing));
+                    }
+                    Ok::<_, Fault>(all)
+                })
+            })
+            .await
+    }
+
     /// The limits of a project that has none of its own.
     pub async fn default_quota(
         &self,

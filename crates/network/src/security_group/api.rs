@@ -16,9 +16,8 @@ use super::service::{GroupChange, GroupView, NewGroup, NewRule};
 use super::store::{GROUP_COLUMNS, RULE_COLUMNS};
 use crate::Network;
 use crate::attributes::{Attributes, DESCRIPTION_MAX, NAME_MAX, Verb, as_net, plain};
-use crate::faults::{
-    http_bad_request, invalid_attribute, security_group_not_found, security_group_rule_not_found,
-};
+use crate::faults::{invalid_attribute, security_group_not_found, security_group_rule_not_found};
+use crate::if_match::IfMatch;
 use crate::listing::api::{one, page, shown_as, standard};
 use crate::listing::model::ListQuery;
 
@@ -61,6 +60,7 @@ fn rule_view(rule: &RuleRow) -> Value {
     map.insert("remote_ip_prefix".into(), json!(prefix));
     map.insert("normalized_cidr".into(), json!(spec.remote_ip_prefix.map(|net| net.trunc())));
     map.insert("remote_group_id".into(), json!(spec.remote_group_id));
+    map.insert("remote_address_group_id".into(), json!(spec.remote_address_group_id));
     map.insert("description".into(), json!(rule.description));
     standard(&mut map, &rule.project_id, rule.revision, rule.created_at, rule.updated_at);
     Value::Object(map)
@@ -73,8 +73,8 @@ fn view(group: &GroupView) -> Value {
     map.insert("id".into(), json!(row.id));
     map.insert("name".into(), json!(row.name));
     map.insert("description".into(), json!(row.description));
-    map.insert("stateful".into(), json!(true));
-    map.insert("shared".into(), json!(false));
+    map.insert("stateful".into(), json!(row.stateful));
+    map.insert("shared".into(), json!(group.shared));
     map.insert("security_group_rules".into(), Value::from(rules));
     map.insert("tags".into(), json!(row.tags));
     standard(&mut map, &row.project_id, row.revision, row.created_at, row.updated_at);
@@ -94,7 +94,7 @@ async fn list(
     ctx: Ctx,
     filters: Filters,
 ) -> ApiResult<Json<Value>> {
-    let query = ListQuery::parse(&filters.0, GROUP_COLUMNS, &[])?;
+    let query = ListQuery::parse(&filters.0, GROUP_COLUMNS, &["shared"])?;
     let (groups, cut) = network.security_groups(&ctx, query.clone()).await?;
     let items = groups.iter().map(view).collect();
     Ok(Json(page(&ctx, &filters, GROUPS, "security_groups", &query, items, cut)))
@@ -116,20 +116,10 @@ fn read_new(mut body: Attributes) -> Result<NewGroup, Fault> {
         project: body.project()?,
         name: body.string("name", NAME_MAX)?.unwrap_or_default(),
         description: body.string("description", DESCRIPTION_MAX)?.unwrap_or_default(),
+        stateful: body.boolean("stateful")?.unwrap_or(true),
     };
-    stateful(&mut body)?;
     body.finish()?;
     Ok(new)
-}
-
-/// Groups are stateful; one that is not would be enforced otherwise than it says.
-fn stateful(body: &mut Attributes) -> Result<(), Fault> {
-    if body.boolean("stateful")? == Some(false) {
-        return Err(http_bad_request(
-            "Stateless security groups are not supported: leave 'stateful' out or set it to true",
-        ));
-    }
-    Ok(())
 }
 
 async fn create(
@@ -146,6 +136,7 @@ async fn create(
 async fn update(
     State(network): State<Network>,
     ctx: Ctx,
+    if_match: IfMatch,
     Path(id): Path<String>,
     StrictJson(body): StrictJson<Value>,
 ) -> ApiResult<Json<Value>> {
@@ -155,9 +146,10 @@ async fn update(
     let change = GroupChange {
         name: body.string("name", NAME_MAX)?,
         description: body.string("description", DESCRIPTION_MAX)?,
+        stateful: body.boolean("stateful")?,
         tags: None,
+        if_match,
     };
-    stateful(&mut body)?;
     body.finish()?;
     let group = network.update_security_group(&ctx, id_of(&id)?, change).await?;
     Ok(Json(json!({ "security_group": view(&group) })))
@@ -166,9 +158,10 @@ async fn update(
 async fn delete(
     State(network): State<Network>,
     ctx: Ctx,
+    if_match: IfMatch,
     Path(id): Path<String>,
 ) -> ApiResult<StatusCode> {
-    network.delete_security_group(&ctx, id_of(&id)?).await?;
+    network.delete_security_group(&ctx, id_of(&id)?, if_match).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -210,43 +203,45 @@ fn port(body: &mut Attributes, name: &str) -> Result<Option<u16>, Fault> {
         .transpose()
 }
 
+fn remote<T: std::str::FromStr>(body: &mut Attributes, name: &str) -> Result<Option<T>, Fault> {
+    let value = body.take(name).filter(|value| !value.is_null());
+    value
+        .map(|value| {
+            value.as_str().and_then(|text| text.parse().ok()).ok_or_else(|| {
+                invalid_attribute(name, format!("'{}' is not a valid UUID", plain(&value)))
+            })
+        })
+        .transpose()
+}
+
+/// What a rule says, of whichever kind of group.
+pub fn read_spec(body: &mut Attributes) -> Result<RuleSpec, Fault> {
+    let direction = body.required("direction")?;
+    let ethertype = word(body, "ethertype").unwrap_or_else(|| "IPv4".to_owned());
+    let protocol = word(body, "protocol").unwrap_or_default();
+    let prefix = body.take("remote_ip_prefix").filter(|value| !value.is_null());
+    Ok(RuleSpec {
+        direction: read_direction(&plain(&direction))?,
+        ipv6: read_ethertype(&ethertype)?,
+        protocol: read_protocol(&protocol)?,
+        port_min: port(body, "port_range_min")?,
+        port_max: port(body, "port_range_max")?,
+        remote_ip_prefix: prefix.map(|value| as_net("remote_ip_prefix", &value)).transpose()?,
+        remote_group_id: remote(body, "remote_group_id")?,
+        remote_address_group_id: remote(body, "remote_address_group_id")?,
+    })
+}
+
 fn read_rule(mut body: Attributes) -> Result<NewRule, Fault> {
     body.read_only(&["id", "revision_number", "created_at", "updated_at", "normalized_cidr"])?;
     let group = body.required("security_group_id")?;
     let group_id = group.as_str().and_then(|text| text.parse().ok()).ok_or_else(|| {
         invalid_attribute("security_group_id", format!("'{}' is not a valid UUID", plain(&group)))
     })?;
-    let direction = body.required("direction")?;
-    let ethertype = word(&mut body, "ethertype").unwrap_or_else(|| "IPv4".to_owned());
-    let protocol = word(&mut body, "protocol").unwrap_or_default();
-    let prefix = body.take("remote_ip_prefix").filter(|value| !value.is_null());
-    let remote = body.take("remote_group_id").filter(|value| !value.is_null());
-    let remote_group_id = match remote {
-        None => None,
-        Some(value) => {
-            Some(value.as_str().and_then(|text| text.parse().ok()).ok_or_else(|| {
-                invalid_attribute(
-                    "remote_group_id",
-                    format!("'{}' is not a valid UUID", plain(&value)),
-                )
-            })?)
-        }
-    };
-    if body.take("remote_address_group_id").is_some_and(|value| !value.is_null()) {
-        return Err(http_bad_request("Unrecognized attribute(s) 'remote_address_group_id'"));
-    }
     let rule = NewRule {
         project: body.project()?,
         group_id,
-        spec: RuleSpec {
-            direction: read_direction(&plain(&direction))?,
-            ipv6: read_ethertype(&ethertype)?,
-            protocol: read_protocol(&protocol)?,
-            port_min: port(&mut body, "port_range_min")?,
-            port_max: port(&mut body, "port_range_max")?,
-            remote_ip_prefix: prefix.map(|value| as_net("remote_ip_prefix", &value)).transpose()?,
-            remote_group_id,
-        },
+        spec: read_spec(&mut body)?,
         description: body
             .nullable_string("description", DESCRIPTION_MAX)?
             .flatten()

@@ -1,6 +1,10 @@
 //! What a rule says, which rules make sense, and how they become what a host enforces. Pure.
 
-use cloud_types::{Fault, ProjectId, SecurityGroupId, SecurityGroupRuleId, Timestamp};
+use std::collections::HashMap;
+
+use cloud_types::{
+    AddressGroupId, Fault, ProjectId, SecurityGroupId, SecurityGroupRuleId, Timestamp,
+};
 use host_protocol::{Direction, Remote, SecurityRule};
 use ipnet::IpNet;
 use serde::Serialize;
@@ -23,6 +27,8 @@ pub struct GroupRow {
     pub description: String,
     /// Whether it is the project's default group.
     pub is_default: bool,
+    /// Whether answers to what was allowed pass by themselves.
+    pub stateful: bool,
     /// Labels.
     pub tags: Vec<String>,
     /// Counts changes.
@@ -50,6 +56,8 @@ pub struct RuleSpec {
     pub remote_ip_prefix: Option<IpNet>,
     /// The other side as the members of a group.
     pub remote_group_id: Option<SecurityGroupId>,
+    /// The other side as the ranges of an address group.
+    pub remote_address_group_id: Option<AddressGroupId>,
 }
 
 /// A rule as stored.
@@ -173,6 +181,15 @@ pub fn read_direction(text: &str) -> Result<Direction, Fault> {
     }
 }
 
+/// Whether a protocol, by name or by number, exists only beneath IPv6: a switch refuses flows that
+/// match it beneath IPv4.
+fn exists_only_beneath_ipv6(protocol: &str) -> bool {
+    let number = protocol.parse::<u8>().ok();
+    ONLY_IPV6
+        .iter()
+        .any(|name| *name == protocol || (number.is_some() && protocol_number(name) == number))
+}
+
 impl RuleSpec {
     /// The protocol's number; `None` means any. `ip` and 0 mean any, as in Neutron's drivers.
     pub fn number(&self) -> Option<u8> {
@@ -188,10 +205,21 @@ impl RuleSpec {
     /// Refuses what contradicts itself.
     pub fn check(&self) -> Result<(), Fault> {
         let bad = |name: &str, message: String| Err(Fault::bad_request(message).named(name));
-        if self.remote_ip_prefix.is_some() && self.remote_group_id.is_some() {
+        let named = [
+            self.remote_ip_prefix.is_some(),
+            self.remote_group_id.is_some(),
+            self.remote_address_group_id.is_some(),
+        ];
+        if named.into_iter().filter(|is| *is).count() > 1 {
             return bad(
-                "SecurityGroupRemoteGroupAndRemoteIpPrefix",
-                "Only remote_ip_prefix or remote_group_id may be provided.".into(),
+                if self.remote_address_group_id.is_some() {
+                    "SecurityGroupMultipleRemoteEntites"
+                } else {
+                    "SecurityGroupRemoteGroupAndRemoteIpPrefix"
+                },
+                "Only one of remote_ip_prefix, remote_group_id and remote_address_group_id may be \
+                 provided."
+                    .into(),
             );
         }
         if let Some(prefix) = &self.remote_ip_prefix
@@ -207,7 +235,7 @@ impl RuleSpec {
         }
         if let Some(protocol) = self.protocol.as_deref()
             && !self.ipv6
-            && ONLY_IPV6.contains(&protocol)
+            && exists_only_beneath_ipv6(protocol)
         {
             return bad(
                 "SecurityGroupEthertypeConflictWithProtocol",
@@ -231,12 +259,13 @@ impl RuleSpec {
         };
         let protocol = self.protocol.as_deref().unwrap_or_default();
         if number == ICMP || number == ICMPV6 {
-            for (field, value) in [("port_range_min", min), ("port_range_max", max)] {
+            let fields = [("type", "port_range_min", min), ("code", "port_range_max", max)];
+            for (what, field, value) in fields {
                 if let Some(value) = value.filter(|value| *value > 255) {
                     return bad(
                         "SecurityGroupInvalidIcmpValue",
                         format!(
-                            "Invalid value for ICMP {field} (type or code) {value}: not in 0 to 255."
+                            "Invalid value for ICMP {what} ({field}) {value}. It must be 0 to 255."
                         ),
                     );
                 }
@@ -272,12 +301,19 @@ impl RuleSpec {
 
     /// The same for two rules that say the same thing, however they were written.
     pub fn same_key(&self, group: &SecurityGroupId) -> String {
+        let remote = self.remote_group_id.map(|id| id.to_string()).unwrap_or_default();
+        format!("{group}|{}", self.says(&remote))
+    }
+
+    /// What the rule says, with these words for its remote group.
+    pub fn says(&self, remote: &str) -> String {
         let number = self.number().map(|n| n.to_string()).unwrap_or_default();
         let port = |value: Option<u16>| value.map(|n| n.to_string()).unwrap_or_default();
         let prefix = self.remote_ip_prefix.map(|net| net.trunc().to_string()).unwrap_or_default();
-        let remote = self.remote_group_id.map(|id| id.to_string()).unwrap_or_default();
+        // Written only where there is one, so that older rules keep their keys.
+        let addresses = self.remote_address_group_id.map(|id| format!("|{id}")).unwrap_or_default();
         format!(
-            "{group}|{}|{}|{number}|{}|{}|{prefix}|{remote}",
+            "{}|{}|{number}|{}|{}|{prefix}|{remote}{addresses}",
             direction_name(self.direction),
             ethertype_name(self.ipv6),
             port(self.port_min),
@@ -286,20 +322,34 @@ impl RuleSpec {
     }
 
     /// The rule as a host enforces it. Who is in a remote group the host knows from the documents
-    /// of the network's ports.
-    pub fn for_host(&self) -> SecurityRule {
+    /// of the network's ports; the ranges of an address group stand in the rule.
+    pub fn for_host(
+        &self,
+        addresses: &HashMap<AddressGroupId, Vec<IpNet>>,
+        stateful: bool,
+    ) -> SecurityRule {
+        let listed = |id: &AddressGroupId| {
+            let ranges = addresses.get(id).into_iter().flatten();
+            let ranges = ranges.filter(|net| net.addr().is_ipv6() == self.ipv6);
+            let mut ranges: Vec<IpNet> = ranges.map(IpNet::trunc).collect();
+            ranges.sort();
+            ranges
+        };
+        let remote = match (&self.remote_group_id, &self.remote_address_group_id) {
+            (Some(group), _) => Remote::Group(group.to_string()),
+            (None, Some(id)) => Remote::Addresses(listed(id)),
+            (None, None) => {
+                self.remote_ip_prefix.map_or(Remote::Anyone, |net| Remote::Range(net.trunc()))
+            }
+        };
         SecurityRule {
             direction: self.direction,
             ipv6: self.ipv6,
             protocol: self.number(),
             port_min: self.port_min,
             port_max: self.port_max,
-            remote: match (&self.remote_group_id, self.remote_ip_prefix) {
-                (Some(group), _) => Remote::Group(group.to_string()),
-                (None, Some(net)) => Remote::Range(net.trunc()),
-                (None, None) => Remote::Anyone,
-            },
-            stateless: false,
+            remote,
+            stateless: !stateful,
         }
     }
 }
@@ -314,33 +364,12 @@ pub fn in_order(mut rules: Vec<SecurityRule>) -> Vec<SecurityRule> {
             rule.port_min,
             rule.port_max,
             rule.remote.clone(),
+            rule.stateless,
         )
     };
     rules.sort_by_cached_key(key);
     rules.dedup();
     rules
-}
-
-/// What every group begins with: everything may leave.
-pub fn egress_all() -> [RuleSpec; 2] {
-    [false, true].map(|ipv6| RuleSpec {
-        direction: Direction::Egress,
-        ipv6,
-        protocol: None,
-        port_min: None,
-        port_max: None,
-        remote_ip_prefix: None,
-        remote_group_id: None,
-    })
-}
-
-/// What the default group has besides: its members reach each other.
-pub fn ingress_from(group: SecurityGroupId) -> [RuleSpec; 2] {
-    egress_all().map(|rule| RuleSpec {
-        direction: Direction::Ingress,
-        remote_group_id: Some(group),
-        ..rule
-    })
 }
 
 #[cfg(test)]
@@ -356,6 +385,7 @@ mod tests {
             port_max: ports.1,
             remote_ip_prefix: None,
             remote_group_id: None,
+            remote_address_group_id: None,
         }
     }
 
@@ -387,22 +417,37 @@ mod tests {
     }
 
     #[test]
-    fn a_host_hears_of_the_other_side_as_group_or_as_range() {
+    fn a_host_hears_of_the_other_side_as_group_or_as_ranges() {
         let group = SecurityGroupId::random();
-        let [four, six] = ingress_from(group);
-        assert_eq!(four.for_host().remote, Remote::Group(group.to_string()));
-        assert!(six.for_host().ipv6);
-        let open = RuleSpec { remote_group_id: None, ..four };
-        assert_eq!(open.for_host().remote, Remote::Anyone);
+        let none = HashMap::new();
+        let open = rule(None, (None, None));
+        let remote = |rule: &RuleSpec, groups| rule.for_host(groups, true).remote;
+        let members = RuleSpec { remote_group_id: Some(group), ..open.clone() };
+        assert_eq!(remote(&members, &none), Remote::Group(group.to_string()));
+        assert_eq!(remote(&open, &none), Remote::Anyone);
         let net = Some("192.0.2.7/24".parse().unwrap());
-        let range = RuleSpec { remote_ip_prefix: net, ..open };
-        assert_eq!(range.for_host().remote, Remote::Range("192.0.2.0/24".parse().unwrap()));
+        let range = RuleSpec { remote_ip_prefix: net, ..open.clone() };
+        assert_eq!(remote(&range, &none), Remote::Range("192.0.2.0/24".parse().unwrap()));
+        let id = AddressGroupId::random();
+        let listed = RuleSpec { remote_address_group_id: Some(id), ..open };
+        assert_eq!(remote(&listed, &none), Remote::Addresses(Vec::new()), "nobody");
+        let nets = ["10.9.0.0/16", "fd00::/64", "10.0.0.1/32"].map(|net| net.parse().unwrap());
+        let groups = HashMap::from([(id, nets.to_vec())]);
+        assert_eq!(remote(&listed, &groups), Remote::Addresses(vec![nets[2], nets[0]]));
+        let six = RuleSpec { ipv6: true, ..listed };
+        assert_eq!(remote(&six, &groups), Remote::Addresses(vec![nets[1]]));
+        assert!(six.for_host(&groups, false).stateless && !six.for_host(&groups, true).stateless);
     }
 
     #[test]
     fn icmp_on_ipv6_means_icmpv6() {
         let spec = RuleSpec { ipv6: true, ..rule(Some("icmp"), (None, None)) };
         assert_eq!(spec.number(), Some(58));
-        assert!(rule(Some("ipv6-icmp"), (None, None)).check().is_err());
+        for only in ["ipv6-icmp", "58", "41", "43", "44", "59", "60", "058"] {
+            let fault = rule(Some(only), (None, None)).check().unwrap_err();
+            let name = "SecurityGroupEthertypeConflictWithProtocol";
+            assert_eq!(fault.name.as_deref(), Some(name), "{only}");
+        }
+        assert!(rule(Some("58"), (Some(128), None)).check().is_err());
     }
 }

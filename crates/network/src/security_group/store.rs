@@ -1,14 +1,16 @@
 //! All SQL on security groups, their rules, and which ports are in them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use cloud_types::{Fault, PortId, ProjectId, SecurityGroupId, SecurityGroupRuleId};
+use cloud_types::{AddressGroupId, Fault, PortId, ProjectId, SecurityGroupId, SecurityGroupRuleId};
 use database::{DatabaseError, Row, Tx, Value, params};
 use host_protocol::Direction;
 
 use super::model::{GroupRow, RuleRow, RuleSpec, direction_name, ethertype_name};
 use crate::listing::model::{Column, Kind, ListQuery};
 use crate::listing::store::{Conditions, Page, page};
+use crate::rbac::model::ObjectType;
+use crate::rbac::store::{filter_shared, shared_ids};
 
 /// What a list of groups can be filtered and sorted by.
 pub const GROUP_COLUMNS: &[Column] = &[
@@ -17,6 +19,7 @@ pub const GROUP_COLUMNS: &[Column] = &[
     Column::text("description", "g.description"),
     Column::text("project_id", "g.project_id"),
     Column::text("tenant_id", "g.project_id"),
+    Column::of("stateful", "g.stateful", Kind::Bool),
     Column::of("revision_number", "g.revision", Kind::Int),
     Column::of("created_at", "g.created_at", Kind::Time),
     Column::of("updated_at", "g.updated_at", Kind::Time),
@@ -34,6 +37,7 @@ pub const RULE_COLUMNS: &[Column] = &[
     Column::text("protocol", "r.protocol"),
     Column::text("remote_ip_prefix", "r.remote_ip_prefix"),
     Column::text("remote_group_id", "r.remote_group_id"),
+    Column::text("remote_address_group_id", "r.remote_address_group_id"),
     Column::of("port_range_min", "COALESCE(r.port_range_min, -1)", Kind::Int),
     Column::of("port_range_max", "COALESCE(r.port_range_max, -1)", Kind::Int),
     Column::of("revision_number", "r.revision", Kind::Int),
@@ -48,6 +52,7 @@ fn read_group(row: &Row) -> Result<GroupRow, DatabaseError> {
         name: row.text("name")?,
         description: row.text("description")?,
         is_default: row.bool("is_default")?,
+        stateful: row.bool("stateful")?,
         tags: row.json("tags")?,
         revision: row.int("revision")?,
         created_at: row.timestamp("created_at")?,
@@ -79,7 +84,8 @@ fn read_rule(row: &Row) -> Result<RuleRow, DatabaseError> {
             port_min: port_of(row.opt_int("port_range_min")?),
             port_max: port_of(row.opt_int("port_range_max")?),
             remote_ip_prefix: some(row.text("remote_ip_prefix")?).and_then(|net| net.parse().ok()),
-            remote_group_id: some(row.text("remote_group_id")?).and_then(|id| id.parse().ok()),
+            remote_group_id: row.text("remote_group_id")?.parse().ok(),
+            remote_address_group_id: row.text("remote_address_group_id")?.parse().ok(),
         },
         description: row.text("description")?,
         revision: row.int("revision")?,
@@ -146,18 +152,22 @@ pub async fn forget_default(tx: &mut Tx, project: &ProjectId) -> Result<(), Data
     Ok(())
 }
 
-/// A page of the groups that `viewer` sees; of all when it is `None`.
+/// A page of the groups that `viewer` sees; of all when it is `None`. `caller` is the caller's own
+/// project.
 pub async fn list(
     tx: &mut Tx,
     viewer: Option<&ProjectId>,
+    caller: Option<&ProjectId>,
     query: &ListQuery,
 ) -> Result<(Vec<GroupRow>, bool), Fault> {
     let mut conditions = Conditions::default();
     if let Some(project) = viewer {
         let project = conditions.bind(project);
-        conditions.and(format!("g.project_id = {project}"));
+        let shared = shared_ids(ObjectType::SecurityGroup, &project);
+        conditions.and(format!("g.project_id = {project} OR g.id IN ({shared})"));
     }
     conditions.filter(query, "g.tags", "g.updated_at");
+    filter_shared(&mut conditions, query, ObjectType::SecurityGroup, "g.id", caller)?;
     let select = "SELECT g.* FROM security_groups g";
     let Page { rows, cut } = page(tx, select, conditions, query, "security group").await?;
     Ok((rows.iter().map(read_group).collect::<Result<_, _>>()?, cut))
@@ -184,7 +194,8 @@ pub async fn list_rules(
 pub async fn insert(tx: &mut Tx, row: &GroupRow) -> Result<(), DatabaseError> {
     tx.execute(
         "INSERT INTO security_groups (id, project_id, name, description, is_default, tags, \
-         revision, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+         revision, created_at, updated_at, stateful) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         &params![
             row.id,
             row.project_id,
@@ -194,7 +205,8 @@ pub async fn insert(tx: &mut Tx, row: &GroupRow) -> Result<(), DatabaseError> {
             serde_json::json!(row.tags),
             row.revision,
             row.created_at,
-            row.updated_at
+            row.updated_at,
+            row.stateful
         ],
     )
     .await?;
@@ -207,14 +219,15 @@ pub async fn update(tx: &mut Tx, row: &mut GroupRow) -> Result<(), DatabaseError
     let rows = tx
         .execute(
             "UPDATE security_groups SET name = $3, description = $4, tags = $5, updated_at = $6, \
-             revision = revision + 1 WHERE id = $1 AND revision = $2",
+             stateful = $7, revision = revision + 1 WHERE id = $1 AND revision = $2",
             &params![
                 row.id,
                 row.revision,
                 row.name,
                 row.description,
                 serde_json::json!(row.tags),
-                row.updated_at
+                row.updated_at,
+                row.stateful
             ],
         )
         .await?;
@@ -248,6 +261,55 @@ pub async fn has_ports(tx: &mut Tx, id: &SecurityGroupId) -> Result<bool, Databa
     Ok(!row.is_empty())
 }
 
+/// The groups whose rules name an address group, with the owner of each.
+pub async fn naming_addresses(
+    tx: &mut Tx,
+    id: &AddressGroupId,
+) -> Result<Vec<(SecurityGroupId, ProjectId)>, DatabaseError> {
+    let rows = tx
+        .query(
+            "SELECT DISTINCT group_id, project_id FROM security_group_rules \
+             WHERE remote_address_group_id = $1 ORDER BY group_id",
+            &params![id],
+        )
+        .await?;
+    rows.iter().map(|row| Ok((row.parse("group_id")?, row.parse("project_id")?))).collect()
+}
+
+/// Those of the groups that are not stateful.
+pub async fn stateless_among(
+    tx: &mut Tx,
+    groups: &[SecurityGroupId],
+) -> Result<HashSet<SecurityGroupId>, DatabaseError> {
+    let mut found = HashSet::new();
+    for chunk in groups.chunks(500) {
+        let mut conditions = Conditions::default();
+        let places = conditions.bind_all(chunk.iter().map(Value::from));
+        let sql = format!("SELECT id FROM security_groups WHERE stateful = 0 AND id IN ({places})");
+        for row in tx.query_dynamic(sql, conditions.values()).await? {
+            found.insert(row.parse("id")?);
+        }
+    }
+    Ok(found)
+}
+
+/// The owners of groups; of those that do not exist, none.
+pub async fn owners_of(
+    tx: &mut Tx,
+    groups: &[SecurityGroupId],
+) -> Result<Vec<ProjectId>, DatabaseError> {
+    if groups.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut conditions = Conditions::default();
+    let places = conditions.bind_all(groups.iter().map(Value::from));
+    let sql = format!(
+        "SELECT DISTINCT project_id FROM security_groups WHERE id IN ({places}) ORDER BY project_id"
+    );
+    let rows = tx.query_dynamic(sql, conditions.values()).await?;
+    rows.iter().map(|row| row.parse("project_id")).collect()
+}
+
 /// Rules of other groups that name this group as their remote side.
 pub async fn rules_naming(
     tx: &mut Tx,
@@ -269,8 +331,9 @@ pub async fn insert_rule(tx: &mut Tx, row: &RuleRow) -> Result<bool, DatabaseErr
         .execute(
             "INSERT INTO security_group_rules (id, project_id, group_id, direction, ethertype, \
              protocol, port_range_min, port_range_max, remote_ip_prefix, remote_group_id, \
-             description, same_key, revision, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, \
-             $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) ON CONFLICT (same_key) DO NOTHING",
+             description, same_key, revision, created_at, updated_at, remote_address_group_id) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) \
+             ON CONFLICT (same_key) DO NOTHING",
             &params![
                 row.id,
                 row.project_id,
@@ -286,7 +349,8 @@ pub async fn insert_rule(tx: &mut Tx, row: &RuleRow) -> Result<bool, DatabaseErr
                 spec.same_key(&row.group_id),
                 row.revision,
                 row.created_at,
-                row.updated_at
+                row.updated_at,
+                spec.remote_address_group_id.map(|id| id.to_string()).unwrap_or_default()
             ],
         )
         .await?;

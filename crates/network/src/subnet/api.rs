@@ -10,15 +10,17 @@ use service_kit::{
 
 use super::model::{
     GatewayWish, SubnetRow, check_ip_version, read_cidr, read_host_routes, read_mode,
-    read_nameservers, read_pools,
+    read_nameservers, read_pools, read_service_types,
 };
-use super::service::{NewSubnet, SubnetChange};
+use super::service::{NewSubnet, RangeOf, SubnetChange};
 use super::store::COLUMNS;
 use crate::Network;
 use crate::attributes::{Attributes, DESCRIPTION_MAX, NAME_MAX, Verb, as_ip};
 use crate::faults::{http_bad_request, invalid_attribute, subnet_not_found};
+use crate::if_match::IfMatch;
 use crate::listing::api::{one, page, shown_as, standard};
 use crate::listing::model::ListQuery;
+use crate::subnet_pool::model::RangeWish;
 
 const COLLECTION: &str = "/v2.0/subnets";
 const ONE: &str = "/v2.0/subnets/{id}";
@@ -35,6 +37,7 @@ const FIXED: &[&str] = &[
     "ipv6_ra_mode",
     "ipv6_address_mode",
     "subnetpool_id",
+    "use_default_subnetpool",
     "prefixlen",
 ];
 
@@ -63,7 +66,8 @@ fn view(row: &SubnetRow) -> Value {
     map.insert("host_routes".into(), json!(row.host_routes));
     map.insert("ipv6_ra_mode".into(), json!(row.ipv6_ra_mode));
     map.insert("ipv6_address_mode".into(), json!(row.ipv6_address_mode));
-    map.insert("subnetpool_id".into(), Value::Null);
+    map.insert("subnetpool_id".into(), json!(row.subnetpool_id));
+    map.insert("service_types".into(), json!(row.service_types));
     map.insert("tags".into(), json!(row.tags));
     standard(&mut map, &row.project_id, row.revision, row.created_at, row.updated_at);
     Value::Object(map)
@@ -78,7 +82,7 @@ async fn list(
     ctx: Ctx,
     filters: Filters,
 ) -> ApiResult<Json<Value>> {
-    let query = ListQuery::parse(&filters.0, COLUMNS, &[])?;
+    let query = ListQuery::parse(&filters.0, COLUMNS, &["shared"])?;
     let (rows, cut) = network.subnets(&ctx, query.clone()).await?;
     let items = rows.iter().map(view).collect();
     Ok(Json(page(&ctx, &filters, COLLECTION, "subnets", &query, items, cut)))
@@ -103,30 +107,59 @@ fn gateway(body: &mut Attributes) -> Result<GatewayWish, Fault> {
     }
 }
 
+/// Where the range comes from: the caller names it, or a pool gives it.
+fn read_range(body: &mut Attributes) -> Result<RangeOf, Fault> {
+    let bad = |message: &str| {
+        Err(Fault::bad_request(format!("Bad subnets request: {message}.")).named("BadRequest"))
+    };
+    let version = body.integer("ip_version", (i64::MIN, i64::MAX))?.ok_or_else(|| {
+        http_bad_request("Failed to parse request. Required attribute 'ip_version' not specified")
+    })?;
+    let version: u8 = match version {
+        4 => 4,
+        6 => 6,
+        _ => return Err(invalid_attribute("ip_version", format!("'{version}' is not in [4, 6]"))),
+    };
+    let cidr = body.take("cidr").filter(|value| !value.is_null());
+    let cidr = cidr.map(|value| read_cidr(&value)).transpose()?;
+    let length = body.integer("prefixlen", (0, i64::MAX))?;
+    if cidr.is_some() && length.is_some() {
+        return bad("cidr and prefixlen must not be supplied together");
+    }
+    if let Some(cidr) = &cidr {
+        check_ip_version(i64::from(version), cidr)?;
+    }
+    let by_default = body.boolean("use_default_subnetpool")?.unwrap_or(false);
+    let pool = body.take("subnetpool_id").filter(|value| !value.is_null());
+    let wish = cidr.map_or(RangeWish::Any(length), RangeWish::Exact);
+    match pool {
+        Some(_) if by_default => {
+            bad("subnetpool_id and use_default_subnetpool cannot both be specified")
+        }
+        Some(Value::String(text)) if text == "prefix_delegation" => {
+            bad("no agent here delegates prefixes: name a cidr or a pool")
+        }
+        Some(value) => {
+            let id = value.as_str().and_then(|text| text.parse().ok()).ok_or_else(|| {
+                invalid_attribute("subnetpool_id", format!("{value} is not a valid UUID"))
+            })?;
+            Ok(RangeOf::Pool(id, version, wish))
+        }
+        None if by_default => Ok(RangeOf::DefaultPool(version, wish)),
+        None => match cidr {
+            Some(cidr) => Ok(RangeOf::Named(cidr)),
+            None => bad("a subnetpool must be specified in the absence of a cidr"),
+        },
+    }
+}
+
 fn read_new(mut body: Attributes) -> Result<NewSubnet, Fault> {
     body.read_only(READ_ONLY)?;
-    for pool in ["subnetpool_id", "prefixlen"] {
-        if body.take(pool).is_some_and(|value| !value.is_null()) {
-            return Err(http_bad_request(format!(
-                "'{pool}' cannot be used: this cloud has no subnet pools yet; name a cidr"
-            )));
-        }
-    }
     let network_id = body.required("network_id")?;
     let network_id = network_id.as_str().and_then(|text| text.parse().ok()).ok_or_else(|| {
         invalid_attribute("network_id", format!("{network_id} is not a valid UUID"))
     })?;
-    let cidr = body.take("cidr").filter(|value| !value.is_null()).ok_or_else(|| {
-        Fault::bad_request(
-            "Bad subnets request: a subnetpool must be specified in the absence of a cidr.",
-        )
-        .named("BadRequest")
-    })?;
-    let cidr = read_cidr(&cidr)?;
-    let version = body.integer("ip_version", (0, 100))?.ok_or_else(|| {
-        http_bad_request("Failed to parse request. Required attribute 'ip_version' not specified")
-    })?;
-    check_ip_version(version, &cidr)?;
+    let range = read_range(&mut body)?;
     let mut mode = |name: &str| {
         let value = body.take(name).filter(|value| !value.is_null());
         value.map(|value| read_mode(name, &value)).transpose()
@@ -138,7 +171,7 @@ fn read_new(mut body: Attributes) -> Result<NewSubnet, Fault> {
         network_id,
         name: body.string("name", NAME_MAX)?.unwrap_or_default(),
         description: body.string("description", DESCRIPTION_MAX)?.unwrap_or_default(),
-        cidr,
+        range,
         gateway: gateway(&mut body)?,
         allocation_pools: pools.map(|value| read_pools(&value)).transpose()?,
         enable_dhcp: body.boolean("enable_dhcp")?.unwrap_or(true),
@@ -150,6 +183,9 @@ fn read_new(mut body: Attributes) -> Result<NewSubnet, Fault> {
             .map_or_else(|| Ok(Vec::new()), |value| read_host_routes(&value))?,
         ipv6_ra_mode,
         ipv6_address_mode,
+        service_types: body
+            .take("service_types")
+            .map_or_else(|| Ok(Vec::new()), |value| read_service_types(&value))?,
     };
     body.finish()?;
     Ok(new)
@@ -169,6 +205,7 @@ async fn create(
 async fn update(
     State(network): State<Network>,
     ctx: Ctx,
+    if_match: IfMatch,
     Path(id): Path<String>,
     StrictJson(body): StrictJson<Value>,
 ) -> ApiResult<Json<Value>> {
@@ -194,7 +231,12 @@ async fn update(
             .map(|value| read_nameservers(&value))
             .transpose()?,
         host_routes: body.take("host_routes").map(|value| read_host_routes(&value)).transpose()?,
+        service_types: body
+            .take("service_types")
+            .map(|value| read_service_types(&value))
+            .transpose()?,
         tags: None,
+        if_match,
     };
     body.finish()?;
     let row = network.update_subnet(&ctx, id_of(&id)?, change).await?;
@@ -204,8 +246,9 @@ async fn update(
 async fn delete(
     State(network): State<Network>,
     ctx: Ctx,
+    if_match: IfMatch,
     Path(id): Path<String>,
 ) -> ApiResult<StatusCode> {
-    network.delete_subnet(&ctx, id_of(&id)?).await?;
+    network.delete_subnet(&ctx, id_of(&id)?, if_match).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use cloud_types::{Fault, NetworkId, ProjectId, SubnetId, Timestamp};
+use cloud_types::{Fault, NetworkId, ProjectId, SubnetId, SubnetPoolId, Timestamp};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -18,6 +18,8 @@ const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 pub const POOLS_MAX: usize = 100;
 /// Most name servers of a subnet (Neutron's `max_dns_nameservers`).
 pub const DNS_NAMESERVERS_MAX: usize = 5;
+/// Most service types of a subnet.
+pub const SERVICE_TYPES_MAX: usize = 50;
 /// Most host routes of a subnet (Neutron's `max_subnet_host_routes`).
 pub const HOST_ROUTES_MAX: usize = 20;
 
@@ -61,6 +63,10 @@ pub struct SubnetRow {
     pub ipv6_address_mode: Option<Ipv6Mode>,
     /// Where automatic allocation goes on; empty means the start of the pools.
     pub next_key: String,
+    /// The pool that its range comes from.
+    pub subnetpool_id: Option<SubnetPoolId>,
+    /// Kinds of port (`device_owner`) for which it is kept; none means all.
+    pub service_types: Vec<String>,
     /// Labels.
     pub tags: Vec<String>,
     /// Counts changes.
@@ -84,6 +90,53 @@ impl SubnetRow {
     }
 }
 
+/// Reads service types: kinds of port, each once.
+pub fn read_service_types(value: &Value) -> Result<Vec<String>, Fault> {
+    let name = "service_types";
+    let items = match value {
+        Value::Null => return Ok(Vec::new()),
+        Value::Array(items) if items.len() <= SERVICE_TYPES_MAX => items,
+        other => {
+            return Err(invalid_attribute(
+                name,
+                format!("'{}' is not a list of at most {SERVICE_TYPES_MAX}", plain(other)),
+            ));
+        }
+    };
+    let mut types: Vec<String> = Vec::with_capacity(items.len());
+    for item in items {
+        match item.as_str() {
+            Some(text) if !text.is_empty() && text.chars().count() <= 255 => {
+                if types.iter().any(|known| known == text) {
+                    return Err(invalid_attribute(
+                        name,
+                        format!("Duplicate items in the list: '{text}'"),
+                    ));
+                }
+                types.push(text.to_owned());
+            }
+            _ => {
+                return Err(Fault::bad_request(format!(
+                    "Invalid input for operation: Subnet service type '{}' is not a kind of port.",
+                    plain(item)
+                ))
+                .named("InvalidInputSubnetServiceType"));
+            }
+        }
+    }
+    Ok(types)
+}
+
+/// Those subnets from which a port of this kind gets addresses: those kept for it first, then those
+/// that are for all.
+pub fn serving(subnets: Vec<SubnetRow>, device_owner: &str) -> Vec<SubnetRow> {
+    let (kept, others): (Vec<_>, Vec<_>) = subnets
+        .into_iter()
+        .partition(|subnet| subnet.service_types.iter().any(|kind| kind == device_owner));
+    let all = others.into_iter().filter(|subnet| subnet.service_types.is_empty());
+    kept.into_iter().chain(all).collect()
+}
+
 /// 4 or 6.
 pub fn version_of(cidr: &IpNet) -> u8 {
     if matches!(cidr, IpNet::V4(_)) { 4 } else { 6 }
@@ -99,6 +152,16 @@ pub enum Ipv6Mode {
     Dhcpv6Stateful,
     /// From the prefix; DHCPv6 tells the rest.
     Dhcpv6Stateless,
+}
+
+impl From<Ipv6Mode> for host_protocol::Ipv6Mode {
+    fn from(mode: Ipv6Mode) -> Self {
+        match mode {
+            Ipv6Mode::Slaac => Self::Slaac,
+            Ipv6Mode::Dhcpv6Stateful => Self::Dhcpv6Stateful,
+            Ipv6Mode::Dhcpv6Stateless => Self::Dhcpv6Stateless,
+        }
+    }
 }
 
 impl Ipv6Mode {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use cloud_types::{Fault, NetworkId, ProjectId, SubnetId};
+use cloud_types::{Fault, NetworkId, ProjectId, SubnetId, SubnetPoolId};
 use database::Tx;
 use ipnet::IpNet;
 use service_kit::quota::check_and_add;
@@ -17,11 +17,16 @@ use crate::address::model::{Pool, slaac_address};
 use crate::address::service::{Receiver, allocate_exact};
 use crate::address::store as addresses;
 use crate::binding::service as binding;
+use crate::if_match::IfMatch;
 use crate::listing::model::ListQuery;
-use crate::network::model::NetworkRow;
+use crate::network::model::{NetworkRow, check_mtu_of_subnets};
 use crate::network::service::visible as visible_network;
+use crate::network::store as networks;
 use crate::port::store as ports;
-use crate::{Network, faults, journal, network_lock, quota_fault, sees, viewer};
+use crate::subnet_pool::model::RangeWish;
+use crate::subnet_pool::service::{pool_lock, take as take_range};
+use crate::subnet_pool::store as pools;
+use crate::{Network, caller_project, faults, journal, network_lock, quota_fault, sees, viewer};
 
 /// A subnet to make.
 #[derive(Clone, Debug)]
@@ -34,8 +39,8 @@ pub struct NewSubnet {
     pub name: String,
     /// Free text.
     pub description: String,
-    /// Its range.
-    pub cidr: IpNet,
+    /// Where its range comes from.
+    pub range: RangeOf,
     /// Its gateway.
     pub gateway: GatewayWish,
     /// Where automatic addresses come from; `None` means everything but the gateway.
@@ -50,6 +55,19 @@ pub struct NewSubnet {
     pub ipv6_ra_mode: Option<Ipv6Mode>,
     /// How guests get IPv6 addresses.
     pub ipv6_address_mode: Option<Ipv6Mode>,
+    /// Kinds of port for which it is kept.
+    pub service_types: Vec<String>,
+}
+
+/// Where the range of a new subnet comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RangeOf {
+    /// The caller names it.
+    Named(IpNet),
+    /// A pool gives it, of this version.
+    Pool(SubnetPoolId, u8, RangeWish),
+    /// The cloud's pool of this version gives it.
+    DefaultPool(u8, RangeWish),
 }
 
 /// What to change of a subnet; `None` leaves it.
@@ -69,8 +87,12 @@ pub struct SubnetChange {
     pub dns_nameservers: Option<Vec<String>>,
     /// Routes for guests.
     pub host_routes: Option<Vec<HostRoute>>,
+    /// Kinds of port for which it is kept.
+    pub service_types: Option<Vec<String>>,
     /// Labels.
     pub tags: Option<Vec<String>>,
+    /// The revision that it must have.
+    pub if_match: IfMatch,
 }
 
 impl Network {
@@ -89,6 +111,10 @@ impl Network {
                     let locks: Vec<_> =
                         items.iter().map(|item| network_lock(&item.network_id)).collect();
                     tx.lock(&locks).await?;
+                    let items = name_pools(tx, items).await?;
+                    let locks: Vec<_> =
+                        items.iter().filter_map(|item| item.range.pool()).map(pool_lock).collect();
+                    tx.lock(&locks).await?;
                     let mut made = Vec::with_capacity(items.len());
                     for item in items {
                         let network =
@@ -98,7 +124,7 @@ impl Network {
                         if let Some(project) = &item.project {
                             ctx.authorise("network:subnets:create", &Target::project(project))?;
                         }
-                        made.push(create(tx, &network, item).await?);
+                        made.push(create(tx, viewer.as_ref(), &network, item).await?);
                     }
                     Ok::<_, Fault>(made)
                 })
@@ -126,12 +152,14 @@ impl Network {
         query: ListQuery,
     ) -> Result<(Vec<SubnetRow>, bool), Fault> {
         ctx.authorise("network:subnets:get", &Target::none())?;
-        let viewer = viewer(ctx)?;
+        let (viewer, caller) = (viewer(ctx)?, caller_project(ctx));
         self.kit
             .db
             .read(move |tx| {
-                let (viewer, query) = (viewer.clone(), query.clone());
-                Box::pin(async move { store::list(tx, viewer.as_ref(), &query).await })
+                let (viewer, caller, query) = (viewer.clone(), caller.clone(), query.clone());
+                Box::pin(
+                    async move { store::list(tx, viewer.as_ref(), caller.as_ref(), &query).await },
+                )
             })
             .await
     }
@@ -151,11 +179,13 @@ impl Network {
                 Box::pin(async move {
                     let before = locked(tx, viewer.as_ref(), &id).await?;
                     ctx.authorise("network:subnets:update", &Target::project(&before.project_id))?;
+                    change.if_match.check(before.revision)?;
                     let mut row = before.clone();
                     apply(tx, &mut row, change).await?;
                     if row != before {
                         store::update(tx, &mut row).await?;
                         journal(tx, "subnet", id, &row.project_id, Some(&before), Some(&row));
+                        networks::bump(tx, &row.network_id).await?;
                         binding::refresh_network(tx, &row.network_id).await?;
                     }
                     Ok::<_, Fault>(row)
@@ -166,7 +196,12 @@ impl Network {
 
     /// Deletes a subnet. Ports with one of its addresses keep it from being deleted, unless their
     /// addresses are automatic or they are an operator's own.
-    pub async fn delete_subnet(&self, ctx: &Ctx, id: SubnetId) -> Result<(), Fault> {
+    pub async fn delete_subnet(
+        &self,
+        ctx: &Ctx,
+        id: SubnetId,
+        if_match: IfMatch,
+    ) -> Result<(), Fault> {
         let viewer = viewer(ctx)?;
         let caller = ctx.clone();
         self.kit
@@ -175,6 +210,7 @@ impl Network {
                 Box::pin(async move {
                     let row = locked(tx, viewer.as_ref(), &id).await?;
                     ctx.authorise("network:subnets:delete", &Target::project(&row.project_id))?;
+                    if_match.check(row.revision)?;
                     let users = addresses::users_of(tx, &id).await?;
                     let ids: Vec<_> = users.iter().map(|(port, _)| *port).collect();
                     let using = ports::get_many(tx, &ids).await?;
@@ -183,6 +219,7 @@ impl Network {
                         return Err(faults::subnet_in_use(id));
                     }
                     remove(tx, &row).await?;
+                    networks::bump(tx, &row.network_id).await?;
                     for mut port in using {
                         port.fixed_ips.retain(|(subnet, _)| *subnet != id);
                         ports::update(tx, &mut port).await?;
@@ -222,26 +259,85 @@ async fn locked(
     visible(tx, viewer, id).await
 }
 
-async fn create(tx: &mut Tx, network: &NetworkRow, item: NewSubnet) -> Result<SubnetRow, Fault> {
-    check_version(&item.cidr, item.enable_dhcp, item.ipv6_ra_mode, item.ipv6_address_mode)?;
-    check_family(version_of(&item.cidr), &item.dns_nameservers, &item.host_routes)?;
+/// Puts the cloud's pools in the place of "the cloud's pool".
+async fn name_pools(tx: &mut Tx, items: Vec<NewSubnet>) -> Result<Vec<NewSubnet>, Fault> {
+    let mut named = Vec::with_capacity(items.len());
+    for mut item in items {
+        if let RangeOf::DefaultPool(version, wish) = item.range {
+            let pool = pools::default_of(tx, version).await?.ok_or_else(|| {
+                Fault::bad_request(format!(
+                    "Bad subnets request: No default subnetpool found for IPv{version}."
+                ))
+                .named("BadRequest")
+            })?;
+            item.range = RangeOf::Pool(pool.id, version, wish);
+        }
+        named.push(item);
+    }
+    Ok(named)
+}
+
+impl RangeOf {
+    fn pool(&self) -> Option<&SubnetPoolId> {
+        match self {
+            RangeOf::Pool(id, ..) => Some(id),
+            _ => None,
+        }
+    }
+}
+
+/// Subnets of one version on one network come from one pool, or all from none.
+fn check_affinity(
+    version: u8,
+    pool: Option<SubnetPoolId>,
+    others: &[SubnetRow],
+) -> Result<(), Fault> {
+    let other = |row: &SubnetRow| row.ip_version() == version && row.subnetpool_id != pool;
+    if others.iter().any(other) {
+        return Err(Fault::bad_request(
+            "Subnets hosted on the same network must be allocated from the same subnet pool.",
+        )
+        .named("NetworkSubnetPoolAffinityError"));
+    }
+    Ok(())
+}
+
+async fn create(
+    tx: &mut Tx,
+    viewer: Option<&ProjectId>,
+    network: &NetworkRow,
+    item: NewSubnet,
+) -> Result<SubnetRow, Fault> {
     let others = store::of_network(tx, &network.id).await?;
-    if let Some(other) = overlapping(&item.cidr, &others) {
+    let project_id = item.project.unwrap_or_else(|| network.project_id.clone());
+    let (cidr, subnetpool_id) = match item.range {
+        RangeOf::Named(cidr) => (cidr, None),
+        RangeOf::Pool(id, version, wish) => {
+            let (pool, cidr) = take_range(tx, viewer, &id, &project_id, version, wish).await?;
+            (cidr, Some(pool.id))
+        }
+        RangeOf::DefaultPool(..) => return Err(Fault::internal("a pool was not named")),
+    };
+    check_version(&cidr, item.enable_dhcp, item.ipv6_ra_mode, item.ipv6_address_mode)?;
+    check_family(version_of(&cidr), &item.dns_nameservers, &item.host_routes)?;
+    check_mtu_of_subnets(network.mtu, &[version_of(&cidr)])?;
+    if let Some(other) = overlapping(&cidr, &others) {
         return Err(faults::invalid_input(format!(
-            "Requested subnet with cidr: {} for network: {} overlaps with another subnet: {}",
-            item.cidr, network.id, other.cidr
+            "Requested subnet with cidr: {cidr} for network: {} overlaps with another subnet: {}",
+            network.id, other.cidr
         )));
     }
+    check_affinity(version_of(&cidr), subnetpool_id, &others)?;
     let (gateway_ip, allocation_pools) =
-        plan_addresses(&item.cidr, item.gateway, item.allocation_pools)?;
+        plan_addresses(&cidr, item.gateway, item.allocation_pools)?;
     let now = tx.now();
     let row = SubnetRow {
         id: SubnetId::random(),
-        project_id: item.project.unwrap_or_else(|| network.project_id.clone()),
+        project_id,
         network_id: network.id,
         name: item.name,
         description: item.description,
-        cidr: item.cidr,
+        cidr,
         gateway_ip,
         enable_dhcp: item.enable_dhcp,
         allocation_pools,
@@ -250,6 +346,8 @@ async fn create(tx: &mut Tx, network: &NetworkRow, item: NewSubnet) -> Result<Su
         ipv6_ra_mode: item.ipv6_ra_mode,
         ipv6_address_mode: item.ipv6_address_mode,
         next_key: String::new(),
+        subnetpool_id,
+        service_types: item.service_types,
         tags: Vec::new(),
         revision: 1,
         created_at: now,
@@ -257,6 +355,7 @@ async fn create(tx: &mut Tx, network: &NetworkRow, item: NewSubnet) -> Result<Su
     };
     check_and_add(tx, &row.project_id, "subnet", 1).await.map_err(quota_fault)?;
     store::insert(tx, &row).await?;
+    networks::bump(tx, &network.id).await?;
     journal(tx, "subnet", row.id, &row.project_id, None, Some(&row));
     binding::refresh_network(tx, &network.id).await?;
     if row.is_auto_address() {
@@ -294,6 +393,9 @@ async fn apply(tx: &mut Tx, row: &mut SubnetRow, change: SubnetChange) -> Result
     }
     if let Some(routes) = change.host_routes {
         row.host_routes = routes;
+    }
+    if let Some(types) = change.service_types {
+        row.service_types = types;
     }
     if let Some(tags) = change.tags {
         row.tags = tags;

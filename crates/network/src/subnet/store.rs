@@ -2,12 +2,14 @@
 
 use std::net::IpAddr;
 
-use cloud_types::{Fault, NetworkId, ProjectId, SubnetId};
+use cloud_types::{Fault, NetworkId, ProjectId, SubnetId, SubnetPoolId};
 use database::{DatabaseError, Row, Tx, params};
 
 use super::model::{Ipv6Mode, SubnetRow};
 use crate::listing::model::{Column, Kind, ListQuery};
 use crate::listing::store::{Conditions, Page, page};
+use crate::rbac::model::ObjectType;
+use crate::rbac::store::{filter_shared, shared_ids};
 
 /// What a list of subnets can be filtered and sorted by.
 pub const COLUMNS: &[Column] = &[
@@ -21,6 +23,7 @@ pub const COLUMNS: &[Column] = &[
     Column::text("gateway_ip", "s.gateway_ip"),
     Column::text("ipv6_ra_mode", "s.ipv6_ra_mode"),
     Column::text("ipv6_address_mode", "s.ipv6_address_mode"),
+    Column::text("subnetpool_id", "s.subnetpool_id"),
     Column::of("ip_version", "s.ip_version", Kind::Int),
     Column::of("enable_dhcp", "s.enable_dhcp", Kind::Bool),
     Column::of("shared", "n.shared", Kind::Bool),
@@ -51,6 +54,8 @@ fn read(row: &Row) -> Result<SubnetRow, DatabaseError> {
         ipv6_ra_mode: Ipv6Mode::from_name(&row.text("ipv6_ra_mode")?),
         ipv6_address_mode: Ipv6Mode::from_name(&row.text("ipv6_address_mode")?),
         next_key: row.text("next_key")?,
+        subnetpool_id: row.text("subnetpool_id")?.parse().ok(),
+        service_types: row.json("service_types")?,
         tags: row.json("tags")?,
         revision: row.int("revision")?,
         created_at: row.timestamp("created_at")?,
@@ -75,18 +80,24 @@ pub async fn of_network(tx: &mut Tx, network: &NetworkId) -> Result<Vec<SubnetRo
     rows.iter().map(read).collect()
 }
 
-/// A page of the subnets that `viewer` sees; of all when it is `None`.
+/// A page of the subnets that `viewer` sees; of all when it is `None`. `caller` is the caller's own
+/// project.
 pub async fn list(
     tx: &mut Tx,
     viewer: Option<&ProjectId>,
+    caller: Option<&ProjectId>,
     query: &ListQuery,
 ) -> Result<(Vec<SubnetRow>, bool), Fault> {
     let mut conditions = Conditions::default();
     if let Some(project) = viewer {
         let project = conditions.bind(project);
-        conditions.and(format!("s.project_id = {project} OR n.shared = 1"));
+        let shared = shared_ids(ObjectType::Network, &project);
+        conditions.and(format!(
+            "s.project_id = {project} OR n.project_id = {project} OR s.network_id IN ({shared})"
+        ));
     }
     conditions.filter(query, "s.tags", "s.updated_at");
+    filter_shared(&mut conditions, query, ObjectType::Network, "s.network_id", caller)?;
     let Page { rows, cut } = page(tx, SELECT, conditions, query, "subnet").await?;
     Ok((rows.iter().map(read).collect::<Result<_, _>>()?, cut))
 }
@@ -95,13 +106,35 @@ fn mode(mode: Option<Ipv6Mode>) -> &'static str {
     mode.map_or("", Ipv6Mode::as_str)
 }
 
+fn pool(row: &SubnetRow) -> String {
+    row.subnetpool_id.map(|id| id.to_string()).unwrap_or_default()
+}
+
+/// A subnet that is of this version, and on a network with subnets of the pool, but not of the pool.
+pub async fn beside_pool(
+    tx: &mut Tx,
+    id: &SubnetPoolId,
+    version: u8,
+) -> Result<Option<SubnetId>, DatabaseError> {
+    let rows = tx
+        .query(
+            "SELECT o.id FROM subnets o WHERE o.ip_version = $2 AND o.subnetpool_id <> $1 \
+             AND o.network_id IN (SELECT s.network_id FROM subnets s WHERE s.subnetpool_id = $1) \
+             ORDER BY o.id LIMIT 1",
+            &params![id, version],
+        )
+        .await?;
+    rows.first().map(|row| row.parse("id")).transpose()
+}
+
 /// Adds a subnet.
 pub async fn insert(tx: &mut Tx, row: &SubnetRow) -> Result<(), DatabaseError> {
     tx.execute(
         "INSERT INTO subnets (id, project_id, network_id, name, description, ip_version, cidr, \
          gateway_ip, enable_dhcp, allocation_pools, dns_nameservers, host_routes, ipv6_ra_mode, \
-         ipv6_address_mode, next_key, tags, revision, created_at, updated_at) VALUES ($1, $2, $3, \
-         $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
+         ipv6_address_mode, next_key, tags, revision, created_at, updated_at, subnetpool_id, \
+         service_types) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, \
+         $16, $17, $18, $19, $20, $21)",
         &params![
             row.id,
             row.project_id,
@@ -121,7 +154,9 @@ pub async fn insert(tx: &mut Tx, row: &SubnetRow) -> Result<(), DatabaseError> {
             serde_json::json!(row.tags),
             row.revision,
             row.created_at,
-            row.updated_at
+            row.updated_at,
+            pool(row),
+            serde_json::json!(row.service_types)
         ],
     )
     .await?;
@@ -135,8 +170,8 @@ pub async fn update(tx: &mut Tx, row: &mut SubnetRow) -> Result<(), DatabaseErro
         .execute(
             "UPDATE subnets SET name = $3, description = $4, gateway_ip = $5, enable_dhcp = $6, \
              allocation_pools = $7, dns_nameservers = $8, host_routes = $9, next_key = $10, \
-             tags = $11, updated_at = $12, revision = revision + 1 \
-             WHERE id = $1 AND revision = $2",
+             tags = $11, updated_at = $12, subnetpool_id = $13, service_types = $14, \
+             revision = revision + 1 WHERE id = $1 AND revision = $2",
             &params![
                 row.id,
                 row.revision,
@@ -149,7 +184,9 @@ pub async fn update(tx: &mut Tx, row: &mut SubnetRow) -> Result<(), DatabaseErro
                 serde_json::json!(row.host_routes),
                 row.next_key,
                 serde_json::json!(row.tags),
-                row.updated_at
+                row.updated_at,
+                pool(row),
+                serde_json::json!(row.service_types)
             ],
         )
         .await?;

@@ -21,6 +21,8 @@ pub enum Tagged {
     Port,
     /// `security-groups`
     SecurityGroup,
+    /// `subnetpools`
+    SubnetPool,
 }
 
 impl Tagged {
@@ -31,6 +33,7 @@ impl Tagged {
             "subnets" => Some(Tagged::Subnet),
             "ports" => Some(Tagged::Port),
             "security-groups" | "security_groups" => Some(Tagged::SecurityGroup),
+            "subnetpools" => Some(Tagged::SubnetPool),
             _ => None,
         }
     }

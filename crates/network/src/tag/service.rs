@@ -8,6 +8,7 @@ use crate::network::service::NetworkChange;
 use crate::port::service::PortChange;
 use crate::security_group::service::GroupChange;
 use crate::subnet::service::SubnetChange;
+use crate::subnet_pool::service::PoolChange;
 use crate::{Network, faults};
 
 impl Network {
@@ -29,6 +30,10 @@ impl Network {
             Tagged::SecurityGroup => {
                 let id = id.parse().map_err(|_| faults::security_group_not_found(id))?;
                 self.security_group(ctx, id).await?.group.tags
+            }
+            Tagged::SubnetPool => {
+                let id = id.parse().map_err(|_| faults::subnet_pool_not_found(id))?;
+                self.subnet_pool(ctx, id).await?.row.tags
             }
         })
     }
@@ -62,6 +67,11 @@ impl Network {
                 let id = id.parse().map_err(|_| faults::security_group_not_found(id))?;
                 let change = GroupChange { tags, ..GroupChange::default() };
                 self.update_security_group(ctx, id, change).await?.group.tags
+            }
+            Tagged::SubnetPool => {
+                let id = id.parse().map_err(|_| faults::subnet_pool_not_found(id))?;
+                let change = PoolChange { tags, ..PoolChange::default() };
+                self.update_subnet_pool(ctx, id, change).await?.row.tags
             }
         })
     }

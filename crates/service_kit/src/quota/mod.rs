@@ -205,6 +205,17 @@ pub async fn set_limit(
     }
 }
 
+/// The projects that have a limit of their own for one of the resources, sorted.
+///
+/// # Errors
+/// The database's.
+pub async fn projects_with_limits(
+    tx: &mut Tx,
+    resources: &[&'static str],
+) -> Result<Vec<ProjectId>, DatabaseError> {
+    store::projects_with_limits(tx, resources).await
+}
+
 /// The limit for projects without one of their own.
 ///
 /// # Errors

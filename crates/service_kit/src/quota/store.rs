@@ -126,6 +126,22 @@ pub(super) async fn set_limit(
     Ok(())
 }
 
+pub(super) async fn projects_with_limits(
+    tx: &mut Tx,
+    resources: &[&'static str],
+) -> Result<Vec<ProjectId>, DatabaseError> {
+    let mut projects = std::collections::BTreeSet::new();
+    for resource in resources {
+        let rows = tx
+            .query("SELECT project_id FROM quota_limits WHERE resource = $1", &params![*resource])
+            .await?;
+        for row in rows {
+            projects.insert(row.parse("project_id")?);
+        }
+    }
+    Ok(projects.into_iter().collect())
+}
+
 pub(super) async fn clear_limit(
     tx: &mut Tx,
     project: &ProjectId,

@@ -103,6 +103,8 @@ fn needs_admin(route: &RouteInfo) -> bool {
         || route.path.starts_with("/meridian")
         || route.path.contains("/flavors")
         || route.path.contains("/quota")
+        || route.path.contains("/default-security-group-rules")
+        || route.path.contains("/network-ip-availabilities")
         || route.path.contains("/os-services")
         || route.path.contains("/os-hypervisors")
 }
@@ -280,6 +282,22 @@ bodies! {
     POST "/network/v2.0/security-group-rules" => |m| json!({"security_group_rule": {
         "security_group_id": m.any("security-groups"), "direction": "ingress", "protocol": "tcp",
         "port_range_min": 1 + m.dice.below(60000), "port_range_max": 65000}});
+    POST "/network/v2.0/address-groups" => |m| json!({"address_group": {"name": m.name(), "addresses": [m.cidr()]}});
+    PUT "/network/v2.0/address-groups/{id}" => |m| json!({"address_group": {"description": m.name()}});
+    PUT "/network/v2.0/address-groups/{id}/add_addresses" => |m| json!({"addresses": [m.cidr()]});
+    PUT "/network/v2.0/address-groups/{id}/remove_addresses" => |m| json!({"addresses": [m.cidr()]});
+    POST "/network/v2.0/address-scopes" => |m| json!({"address_scope": {"name": m.name(), "ip_version": 4}});
+    PUT "/network/v2.0/address-scopes/{id}" => |m| json!({"address_scope": {"name": m.name()}});
+    POST "/network/v2.0/subnetpools" => |m| json!({"subnetpool": {"name": m.name(), "prefixes": [m.cidr()], "min_prefixlen": 24}});
+    PUT "/network/v2.0/subnetpools/{id}" => |m| json!({"subnetpool": {"description": m.name()}});
+    PUT "/network/v2.0/subnetpools/{id}/add_prefixes" => |m| json!({"prefixes": [m.cidr()]});
+    PUT "/network/v2.0/subnetpools/{id}/remove_prefixes" => |m| json!({"prefixes": [m.cidr()]});
+    PUT "/network/v2.0/subnetpools/{id}/onboard_network_subnets" => |m| json!({"network_id": m.any("networks")});
+    POST "/network/v2.0/rbac-policies" => |m| json!({"rbac_policy": {"object_type": "network",
+        "object_id": m.any("networks"), "action": "access_as_shared", "target_tenant": m.tenant.project}});
+    PUT "/network/v2.0/rbac-policies/{id}" => |m| json!({"rbac_policy": {"target_tenant": m.tenant.project}});
+    POST "/network/v2.0/default-security-group-rules" => |_| json!({"default_security_group_rule": {
+        "direction": "ingress", "protocol": "udp", "used_in_default_sg": true}});
     PUT "/network/v2.0/quotas/{project}" => |_| json!({"quota": {"network": 1000, "port": 5000}});
     PUT "/network/v2.0/{collection}/{id}/tags" => |_| json!({"tags": ["a", "b"]});
     PUT "/network/v2.0/{collection}/{id}/tags/{tag}" => |_| Value::Null;

@@ -10,7 +10,7 @@ use host_protocol::{Document, PortSpec};
 use serde_json::json;
 use service_kit::quota::check_and_add;
 
-use super::super::model::{AddressPair, COMPUTE_OWNER, Port, PortBinding, PortStatus};
+use super::super::model::{AddressPair, COMPUTE_OWNER, DhcpOption, Port, PortBinding, PortStatus};
 use super::super::store;
 use crate::address::service::{Receiver, allocate_exact};
 use crate::binding::service as binding;
@@ -87,6 +87,18 @@ impl Network {
             device_tag: String::new(),
             made_for_device: true,
             hostname: spec.hostname.clone(),
+            dns_name: String::new(),
+            extra_dhcp_opts: spec
+                .dhcp_options
+                .iter()
+                .map(|option| DhcpOption {
+                    name: option.name.clone(),
+                    value: option.value.clone(),
+                    ip_version: if option.ipv6 { 6 } else { 4 },
+                })
+                .collect(),
+            dns_domain: spec.dns_domain.as_ref().map(|own| format!("{own}.")).unwrap_or_default(),
+            domain: spec.dns_domain.clone().unwrap_or_else(|| network.domain().to_owned()),
             status: PortStatus::Active,
             port_security_enabled: spec.port_security,
             allowed_address_pairs: spec

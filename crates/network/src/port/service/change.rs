@@ -1,20 +1,28 @@
 //! Changing ports.
 
-use cloud_types::{Fault, MacAddress, PortId, SecurityGroupId};
+use std::net::IpAddr;
+
+use cloud_types::{Fault, MacAddress, PortId, SecurityGroupId, SubnetId};
 use database::Tx;
 use serde_json::Value;
 use service_kit::{Ctx, policy::Target};
 
-use super::create::{check_vnic_type, place};
+use super::create::{check_vnic_type, place, random_mac};
 use super::{authorise, locked, profile};
 use crate::address::service::{self as addresses, Receiver};
 use crate::binding::service as binding;
 use crate::faults;
+use crate::if_match::IfMatch;
+use crate::network::model::domain;
 use crate::network::store as networks;
-use crate::port::model::{ACCESS_OWNER, AddressPair, FixedIpWish, Port, check_port_security};
+use crate::port::model::{
+    ACCESS_OWNER, AddressPair, DhcpOptionChange, FixedIpWish, Port, check_port_security,
+    merge_dhcp_options, read_dns_name,
+};
 use crate::port::store;
 use crate::security_group::service as groups;
 use crate::security_group::store as group_store;
+use crate::subnet::model::{SubnetRow, serving};
 use crate::subnet::store as subnets;
 use crate::{Network, journal, viewer};
 
@@ -47,8 +55,18 @@ pub struct PortChange {
     pub vnic_type: Option<String>,
     /// Map for drivers; operators only.
     pub binding_profile: Option<Value>,
+    /// Its name in the tenant's DNS, as it was written.
+    pub dns_name: Option<String>,
+    /// Its own domain, with its last dot, or empty.
+    pub dns_domain: Option<String>,
+    /// DHCP options that come, change or go.
+    pub extra_dhcp_opts: Option<Vec<DhcpOptionChange>>,
+    /// Whether it gets another, random MAC; operators only.
+    pub new_mac: bool,
     /// Labels.
     pub tags: Option<Vec<String>>,
+    /// The revision that it must have.
+    pub if_match: IfMatch,
 }
 
 impl Network {
@@ -65,8 +83,10 @@ impl Network {
             .transact(ctx, move |tx| {
                 let (viewer, change, ctx) = (viewer.clone(), change.clone(), caller.clone());
                 Box::pin(async move {
-                    let port = locked(tx, viewer.as_ref(), &id).await?;
+                    let more = change.security_groups.clone().unwrap_or_default();
+                    let port = locked(tx, viewer.as_ref(), &id, &more).await?;
                     authorise(tx, &ctx, "network:ports:update", &port).await?;
+                    change.if_match.check(port.revision)?;
                     authorise_attributes(tx, &ctx, &port, &change).await?;
                     apply(tx, port, change).await
                 })
@@ -85,7 +105,7 @@ async fn authorise_attributes(
         .await?
         .ok_or_else(|| faults::network_not_found(port.network_id))?;
     let target = Target::project(&network.project_id);
-    if change.mac.is_some_and(|mac| mac != port.mac) {
+    if change.new_mac || change.mac.is_some_and(|mac| mac != port.mac) {
         ctx.authorise("network:ports:update:mac_address", &target)?;
     }
     let has = |ip| port.fixed_ips.iter().any(|(_, own)| *own == ip);
@@ -101,6 +121,9 @@ async fn authorise_attributes(
         .is_some_and(|pairs| *pairs != port.allowed_address_pairs)
     {
         ctx.authorise("network:ports:create:allowed_address_pairs", &target)?;
+    }
+    if change.dns_domain.as_ref().is_some_and(|own| !own.is_empty() && *own != port.dns_domain) {
+        ctx.authorise("network:ports:create:dns_domain", &target)?;
     }
     if let Some(owner) = change.device_owner.as_ref().filter(|new| **new != port.device_owner) {
         if owner.starts_with("network:") {
@@ -118,13 +141,22 @@ async fn authorise_attributes(
 
 async fn apply(tx: &mut Tx, mut port: Port, change: PortChange) -> Result<Port, Fault> {
     let before = port.clone();
-    apply_plain(&mut port, &change)?;
-    if let Some(mac) = change.mac.filter(|mac| *mac != before.mac) {
+    let network = networks::get(tx, &port.network_id)
+        .await?
+        .ok_or_else(|| faults::network_not_found(port.network_id))?;
+    apply_plain(&mut port, &change, network.domain())?;
+    let mac = match change.mac {
+        None if change.new_mac => Some(random_mac(tx, &port.network_id).await?),
+        named => named.filter(|mac| *mac != before.mac),
+    };
+    if let Some(mac) = mac {
         check_mac(tx, &port, mac).await?;
         port.mac = mac;
     }
-    if let Some(wishes) = &change.fixed_ips {
-        change_addresses(tx, &mut port, wishes).await?;
+    match &change.fixed_ips {
+        Some(wishes) => change_addresses(tx, &mut port, wishes).await?,
+        None if port.mac != before.mac => follow_mac(tx, &mut port).await?,
+        None => {}
     }
     if let Some(wanted) = change.security_groups {
         port.security_groups = groups::check_usable(tx, &port.project_id, &wanted).await?;
@@ -149,7 +181,8 @@ async fn apply(tx: &mut Tx, mut port: Port, change: PortChange) -> Result<Port, 
     Ok(port)
 }
 
-fn apply_plain(port: &mut Port, change: &PortChange) -> Result<(), Fault> {
+/// `networks_domain` is where the port's name is when it has no domain of its own.
+fn apply_plain(port: &mut Port, change: &PortChange, networks_domain: &str) -> Result<(), Fault> {
     let set = |field: &mut String, value: &Option<String>| {
         if let Some(value) = value {
             field.clone_from(value);
@@ -167,6 +200,17 @@ fn apply_plain(port: &mut Port, change: &PortChange) -> Result<(), Fault> {
     }
     if let Some(pairs) = &change.allowed_address_pairs {
         port.allowed_address_pairs.clone_from(pairs);
+    }
+    if let Some(own) = &change.dns_domain {
+        port.dns_domain.clone_from(own);
+        port.domain = domain(own, networks_domain).to_owned();
+    }
+    if let Some(name) = &change.dns_name {
+        port.dns_name = read_dns_name(name, &port.domain)?;
+    }
+    if let Some(options) = &change.extra_dhcp_opts {
+        let known = std::mem::take(&mut port.extra_dhcp_opts);
+        port.extra_dhcp_opts = merge_dhcp_options(known, options)?;
     }
     if let Some(tags) = &change.tags {
         port.tags.clone_from(tags);
@@ -195,12 +239,31 @@ async fn check_mac(tx: &mut Tx, port: &Port, mac: MacAddress) -> Result<(), Faul
     Ok(())
 }
 
+/// Addresses that the guest makes of its MAC follow the MAC.
+async fn follow_mac(tx: &mut Tx, port: &mut Port) -> Result<(), Fault> {
+    let all = subnets::of_network(tx, &port.network_id).await?;
+    let automatic: Vec<_> =
+        all.iter().filter(|subnet| subnet.is_auto_address()).map(|subnet| subnet.id).collect();
+    if !port.fixed_ips.iter().any(|(subnet, _)| automatic.contains(subnet)) {
+        return Ok(());
+    }
+    let wish = |(subnet, ip): &(SubnetId, IpAddr)| FixedIpWish {
+        subnet: Some(*subnet),
+        ip: Some(*ip).filter(|_| !automatic.contains(subnet)),
+    };
+    let wishes: Vec<FixedIpWish> = port.fixed_ips.iter().map(wish).collect();
+    change_addresses(tx, port, &wishes).await
+}
+
 async fn change_addresses(
     tx: &mut Tx,
     port: &mut Port,
     wishes: &[FixedIpWish],
 ) -> Result<(), Fault> {
-    let mut subnets = subnets::of_network(tx, &port.network_id).await?;
+    let has = |subnet: &SubnetRow| port.fixed_ips.iter().any(|(id, _)| *id == subnet.id);
+    let (has, others): (Vec<_>, Vec<_>) =
+        subnets::of_network(tx, &port.network_id).await?.into_iter().partition(has);
+    let mut subnets = [has, serving(others, &port.device_owner)].concat();
     let to = Receiver { port: port.id, network: port.network_id, mac: port.mac };
     let had = std::mem::take(&mut port.fixed_ips);
     port.fixed_ips = addresses::allocate_wishes(tx, &mut subnets, &to, wishes, &had).await?;

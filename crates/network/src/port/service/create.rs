@@ -14,14 +14,16 @@ use crate::address::service::{self as addresses, Receiver};
 use crate::binding::model::access_attachment;
 use crate::binding::service as binding;
 use crate::faults::{self, http_bad_request};
-use crate::network::model::NetworkRow;
+use crate::network::model::{NetworkRow, domain};
 use crate::network::service::visible as visible_network;
 use crate::port::model::{
-    ACCESS_OWNER, AddressPair, FixedIpWish, Port, PortStatus, check_port_security,
+    ACCESS_OWNER, AddressPair, DhcpOptionChange, FixedIpWish, Port, PortStatus,
+    check_port_security, merge_dhcp_options, read_dns_name,
 };
 use crate::port::store;
 use crate::security_group::service as groups;
 use crate::security_group::store as group_store;
+use crate::subnet::model::serving;
 use crate::subnet::store as subnets;
 use crate::{Network, groups_lock, journal, network_lock, owner, quota_fault, viewer};
 
@@ -61,6 +63,14 @@ pub struct NewPort {
     pub vnic_type: Option<String>,
     /// Map for drivers; operators only.
     pub binding_profile: Option<Value>,
+    /// Its name in the tenant's DNS, as it was written.
+    pub dns_name: String,
+    /// Its own domain, with its last dot, or empty.
+    pub dns_domain: String,
+    /// More options for its guest's DHCP.
+    pub extra_dhcp_opts: Vec<DhcpOptionChange>,
+    /// Labels.
+    pub tags: Vec<String>,
 }
 
 impl NewPort {
@@ -82,6 +92,10 @@ impl NewPort {
             binding_host: None,
             vnic_type: None,
             binding_profile: None,
+            dns_name: String::new(),
+            dns_domain: String::new(),
+            extra_dhcp_opts: Vec::new(),
+            tags: Vec::new(),
         }
     }
 
@@ -105,11 +119,17 @@ impl Network {
             .transact(ctx, move |tx| {
                 let (wanted, viewer, ctx) = (wanted.clone(), viewer.clone(), caller.clone());
                 Box::pin(async move {
+                    let groups: Vec<SecurityGroupId> = wanted
+                        .iter()
+                        .flat_map(|(_, item)| item.security_groups.iter().flatten().copied())
+                        .collect();
+                    let owners = group_store::owners_of(tx, &groups).await?;
                     let locks: BTreeSet<ObjectLock> = wanted
                         .iter()
                         .flat_map(|(project, item)| {
                             [network_lock(&item.network_id), groups_lock(project)]
                         })
+                        .chain(owners.iter().map(groups_lock))
                         .collect();
                     tx.lock(&locks.into_iter().collect::<Vec<_>>()).await?;
                     let mut made = Vec::with_capacity(wanted.len());
@@ -146,6 +166,10 @@ fn authorise_attributes(ctx: &Ctx, network: &NetworkRow, item: &NewPort) -> Resu
     }
     if !item.allowed_address_pairs.is_empty() {
         ctx.authorise("network:ports:create:allowed_address_pairs", &target)?;
+    }
+    // Guests of the network would be told of a name that they take for somebody else's.
+    if !item.dns_domain.is_empty() {
+        ctx.authorise("network:ports:create:dns_domain", &target)?;
     }
     if item.device_owner.starts_with("network:") {
         ctx.authorise("network:ports:create:device_owner", &target)?;
@@ -190,7 +214,16 @@ pub async fn create(
         Some(mac) => mac,
         None => random_mac(tx, &network.id).await?,
     };
-    let mut subnets = subnets::of_network(tx, &network.id).await?;
+    let all = subnets::of_network(tx, &network.id).await?;
+    let has_subnets = !all.is_empty();
+    let mut subnets = serving(all, &item.device_owner);
+    if has_subnets && subnets.is_empty() && item.fixed_ips.is_none() {
+        return Err(Fault::conflict(format!(
+            "No valid service subnet for the given device owner, network_id: {}, service_type: {}.",
+            network.id, item.device_owner
+        ))
+        .named("IpAddressGenerationFailureNoMatchingSubnet"));
+    }
     let to = Receiver { port: id, network: network.id, mac };
     let fixed_ips = match &item.fixed_ips {
         None => addresses::allocate_default(tx, &mut subnets, &to).await?,
@@ -200,7 +233,7 @@ pub async fn create(
         item.port_security_enabled.unwrap_or(network.port_security_enabled && !item.is_access());
     let security_groups = match &item.security_groups {
         Some(ids) if !ids.is_empty() => {
-            if !secure || fixed_ips.is_empty() {
+            if !secure {
                 return Err(Fault::bad_request(
                     "Port security must be enabled and port must have an IP address in order to \
                      use security groups.",
@@ -210,7 +243,7 @@ pub async fn create(
             groups::check_usable(tx, &project, ids).await?
         }
         Some(_) => Vec::new(),
-        None if secure && !fixed_ips.is_empty() => {
+        None if secure && !item.device_owner.starts_with("network:") => {
             vec![groups::ensure_default(tx, &project).await?]
         }
         None => Vec::new(),
@@ -233,6 +266,10 @@ pub async fn create(
         device_tag: extra.device_tag,
         made_for_device: extra.made_for_device,
         hostname: extra.hostname,
+        dns_name: read_dns_name(&item.dns_name, domain(&item.dns_domain, network.domain()))?,
+        extra_dhcp_opts: merge_dhcp_options(Vec::new(), &item.extra_dhcp_opts)?,
+        domain: domain(&item.dns_domain, network.domain()).to_owned(),
+        dns_domain: item.dns_domain,
         status: PortStatus::Down,
         port_security_enabled: secure,
         allowed_address_pairs: item.allowed_address_pairs,
@@ -242,7 +279,7 @@ pub async fn create(
         binding: None,
         mtu: network.mtu,
         network_up: network.admin_state_up,
-        tags: Vec::new(),
+        tags: item.tags,
         revision: 1,
         created_at: now,
         updated_at: now,
@@ -284,7 +321,8 @@ pub async fn place(tx: &mut Tx, port: Port, host: &str) -> Result<Port, Fault> {
     binding::bind(tx, port, &host, attachment).await
 }
 
-async fn random_mac(tx: &mut Tx, network: &NetworkId) -> Result<MacAddress, Fault> {
+/// A MAC that no port of the network has.
+pub async fn random_mac(tx: &mut Tx, network: &NetworkId) -> Result<MacAddress, Fault> {
     for _ in 0..MAC_TRIES {
         let [_, _, _, _, _, d, e, f] = tx.random_u64().to_be_bytes();
         let mac = MacAddress([0xfa, 0x16, 0x3e, d, e, f]);

@@ -6,7 +6,7 @@ mod change;
 mod create;
 mod server;
 
-use cloud_types::{Fault, PortId, ProjectId};
+use cloud_types::{Fault, PortId, ProjectId, SecurityGroupId};
 use database::Tx;
 use planted_bugs::planted;
 use serde_json::Value;
@@ -18,6 +18,7 @@ use super::store::{self, FixedIpFilter};
 use crate::address::service as addresses;
 use crate::binding::service as binding;
 use crate::binding::store::is_quarantined;
+use crate::if_match::IfMatch;
 use crate::listing::model::ListQuery;
 use crate::network::store as networks;
 use crate::security_group::store as groups;
@@ -73,15 +74,16 @@ impl Network {
     /// Deletes a port. A server's port may be deleted under it, as in Neutron: it loses its flows
     /// and its addresses at once. The guest keeps a NIC that leads nowhere until it ends, and starts
     /// without it the next time.
-    pub async fn delete_port(&self, ctx: &Ctx, id: PortId) -> Result<(), Fault> {
+    pub async fn delete_port(&self, ctx: &Ctx, id: PortId, if_match: IfMatch) -> Result<(), Fault> {
         let viewer = viewer(ctx)?;
         let caller = ctx.clone();
         self.kit
             .transact(ctx, move |tx| {
                 let (viewer, ctx) = (viewer.clone(), caller.clone());
                 Box::pin(async move {
-                    let port = locked(tx, viewer.as_ref(), &id).await?;
+                    let port = locked(tx, viewer.as_ref(), &id, &[]).await?;
                     authorise(tx, &ctx, "network:ports:delete", &port).await?;
+                    if_match.check(port.revision)?;
                     delete(tx, port).await
                 })
             })
@@ -102,11 +104,20 @@ pub async fn visible(tx: &mut Tx, viewer: Option<&ProjectId>, id: &PortId) -> Re
     Err(faults::port_not_found(id))
 }
 
-/// The port, read after the locks of its network and of its owner's groups were taken.
-async fn locked(tx: &mut Tx, viewer: Option<&ProjectId>, id: &PortId) -> Result<Port, Fault> {
+/// The port, read after the locks of its network, of its owner's groups, and of the owners of the
+/// groups that it is in, or is to be in, were taken.
+async fn locked(
+    tx: &mut Tx,
+    viewer: Option<&ProjectId>,
+    id: &PortId,
+    more: &[SecurityGroupId],
+) -> Result<Port, Fault> {
     let (network, project) =
         store::place_of(tx, id).await?.ok_or_else(|| faults::port_not_found(id))?;
-    tx.lock(&[network_lock(&network), groups_lock(&project)]).await?;
+    let mut locks = vec![network_lock(&network), groups_lock(&project)];
+    locks.extend(store::owners_of_groups(tx, id).await?.iter().map(groups_lock));
+    locks.extend(groups::owners_of(tx, more).await?.iter().map(groups_lock));
+    tx.lock(&locks).await?;
     visible(tx, viewer, id).await
 }
 

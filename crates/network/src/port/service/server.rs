@@ -13,6 +13,7 @@ use super::create::{Extra, NewPort, create};
 use super::delete;
 use crate::binding::{numbers, service as binding};
 use crate::network::model::NetworkRow;
+use crate::network::service::visible as visible_network;
 use crate::network::store as networks;
 use crate::port::model::{
     COMPUTE_OWNER, FixedIpWish, NicRequest, Port, PortStatus, PortView, ServerOwner,
@@ -40,6 +41,12 @@ impl Network {
         let concerned = networks_of(tx, requests).await?;
         let mut locks: Vec<_> = concerned.iter().map(network_lock).collect();
         locks.push(groups_lock(&project));
+        for port in requests.iter().filter_map(|request| request.port) {
+            locks.extend(store::owners_of_groups(tx, &port).await?.iter().map(groups_lock));
+        }
+        let named: Vec<SecurityGroupId> =
+            security_groups.iter().filter_map(|name| name.parse().ok()).collect();
+        locks.extend(group_store::owners_of(tx, &named).await?.iter().map(groups_lock));
         tx.lock(&locks).await?;
         let wanted = resolve_groups(tx, &project, security_groups).await?;
         let mut ports = Vec::with_capacity(requests.len());
@@ -198,9 +205,13 @@ async fn locked(tx: &mut Tx, id: &PortId) -> Result<Port, Fault> {
 }
 
 async fn lock_all(tx: &mut Tx, ports: &[Port]) -> Result<(), Fault> {
+    let groups: BTreeSet<SecurityGroupId> =
+        ports.iter().flat_map(|port| port.security_groups.iter().copied()).collect();
+    let owners = group_store::owners_of(tx, &groups.into_iter().collect::<Vec<_>>()).await?;
     let locks: Vec<_> = ports
         .iter()
         .flat_map(|port| [network_lock(&port.network_id), groups_lock(&port.project_id)])
+        .chain(owners.iter().map(groups_lock))
         .collect();
     Ok(tx.lock(&locks).await?)
 }
@@ -243,7 +254,7 @@ async fn resolve_groups(
             continue;
         }
         if let Ok(id) = name.parse::<SecurityGroupId>()
-            && group_store::get(tx, &id).await?.is_some_and(|group| group.project_id == *project)
+            && groups::check_usable(tx, project, &[id]).await.is_ok()
         {
             found.insert(id);
             continue;
@@ -277,10 +288,9 @@ async fn make(
     groups: Option<Vec<SecurityGroupId>>,
     extra: Extra,
 ) -> Result<Port, Fault> {
-    let row = networks::get(tx, network)
-        .await?
-        .filter(|row| row.shared || row.project_id == *project)
-        .ok_or_else(|| Fault::bad_request(format!("Network {network} could not be found.")))?;
+    let row = visible_network(tx, Some(project), network)
+        .await
+        .map_err(|_| Fault::bad_request(format!("Network {network} could not be found.")))?;
     if subnets::of_network(tx, network).await?.is_empty() {
         return Err(Fault::bad_request(format!(
             "Network {network} requires a subnet in order to boot instances on."

@@ -7,11 +7,16 @@ use database::Tx;
 use service_kit::quota::{QuotaError, check_and_add};
 use service_kit::{Ctx, policy::Target};
 
-use super::model::{DEFAULT_NAME, GroupRow, RuleRow, RuleSpec, egress_all, ingress_from};
+use super::model::{DEFAULT_NAME, GroupRow, RuleRow, RuleSpec};
 use super::store;
 use crate::binding::service as binding;
-use crate::listing::model::ListQuery;
-use crate::{Network, faults, groups_lock, journal, owner, quota_fault, sees, viewer};
+use crate::default_rule::service as default_rules;
+use crate::if_match::IfMatch;
+use crate::listing::model::{FilterValue, ListQuery};
+use crate::rbac::model::ObjectType;
+use crate::rbac::service as rbac;
+use crate::rbac::store::shared_among;
+use crate::{Network, caller_project, faults, groups_lock, journal, owner, quota_fault, viewer};
 
 pub use rule::NewRule;
 use rule::{new_rule, remove_rule};
@@ -23,6 +28,8 @@ pub struct GroupView {
     pub group: GroupRow,
     /// Its rules, oldest first.
     pub rules: Vec<RuleRow>,
+    /// Whether it is shared with everybody or with the caller.
+    pub shared: bool,
 }
 
 /// A group to make.
@@ -34,6 +41,8 @@ pub struct NewGroup {
     pub name: String,
     /// Free text.
     pub description: String,
+    /// Whether answers to what was allowed pass by themselves.
+    pub stateful: bool,
 }
 
 /// What to change of a group; `None` leaves it.
@@ -43,8 +52,12 @@ pub struct GroupChange {
     pub name: Option<String>,
     /// Free text.
     pub description: Option<String>,
+    /// Whether answers to what was allowed pass by themselves; fixed while a port is in it.
+    pub stateful: Option<bool>,
     /// Labels.
     pub tags: Option<Vec<String>>,
+    /// The revision that it must have.
+    pub if_match: IfMatch,
 }
 
 impl Network {
@@ -77,11 +90,14 @@ impl Network {
                         check_and_add(tx, &project, "security_group", 1)
                             .await
                             .map_err(quota_fault)?;
-                        check_and_add(tx, &project, "security_group_rule", 2)
+                        let mut group = new_group(tx, project, item.name, item.description, false);
+                        group.stateful = item.stateful;
+                        let rules = default_rules::for_new_group(tx, group.id, false).await?;
+                        let count = i64::try_from(rules.len()).unwrap_or(i64::MAX);
+                        check_and_add(tx, &group.project_id, "security_group_rule", count)
                             .await
                             .map_err(quota_fault)?;
-                        let group = new_group(tx, project, item.name, item.description, false);
-                        made.push(insert(tx, group, &egress_all()).await?);
+                        made.push(insert(tx, group, &rules).await?);
                     }
                     Ok::<_, Fault>(made)
                 })
@@ -92,15 +108,14 @@ impl Network {
     /// The group, if the caller sees it.
     pub async fn security_group(&self, ctx: &Ctx, id: SecurityGroupId) -> Result<GroupView, Fault> {
         ctx.authorise("network:security_groups:get", &Target::none())?;
-        let viewer = viewer(ctx)?;
+        let (viewer, caller) = (viewer(ctx)?, caller_project(ctx));
         self.kit
             .db
             .read(move |tx| {
-                let viewer = viewer.clone();
+                let (viewer, caller) = (viewer.clone(), caller.clone());
                 Box::pin(async move {
                     let group = visible(tx, viewer.as_ref(), &id).await?;
-                    let rules = store::rules_of(tx, &[id]).await?.remove(&id);
-                    Ok::<_, Fault>(GroupView { group, rules: rules.unwrap_or_default() })
+                    Ok::<_, Fault>(views(tx, caller.as_ref(), vec![group]).await?.remove(0))
                 })
             })
             .await
@@ -114,28 +129,24 @@ impl Network {
         query: ListQuery,
     ) -> Result<(Vec<GroupView>, bool), Fault> {
         ctx.authorise("network:security_groups:get", &Target::none())?;
-        self.make_default_group(ctx).await?;
-        let viewer = viewer(ctx)?;
+        self.make_default_group(ctx, asked_about(ctx, &query)).await?;
+        let (viewer, caller) = (viewer(ctx)?, caller_project(ctx));
         self.kit
             .db
             .read(move |tx| {
-                let (viewer, query) = (viewer.clone(), query.clone());
+                let (viewer, caller, query) = (viewer.clone(), caller.clone(), query.clone());
                 Box::pin(async move {
-                    let (groups, cut) = store::list(tx, viewer.as_ref(), &query).await?;
-                    let ids: Vec<SecurityGroupId> = groups.iter().map(|group| group.id).collect();
-                    let mut rules = store::rules_of(tx, &ids).await?;
-                    let views = groups.into_iter().map(|group| GroupView {
-                        rules: rules.remove(&group.id).unwrap_or_default(),
-                        group,
-                    });
-                    Ok::<_, Fault>((views.collect(), cut))
+                    let (groups, cut) =
+                        store::list(tx, viewer.as_ref(), caller.as_ref(), &query).await?;
+                    Ok::<_, Fault>((views(tx, caller.as_ref(), groups).await?, cut))
                 })
             })
             .await
     }
 
-    async fn make_default_group(&self, ctx: &Ctx) -> Result<(), Fault> {
-        let Ok(project) = ctx.project() else { return Ok(()) };
+    /// Makes the default group of a project, if it has none: of the caller's unless one is named.
+    async fn make_default_group(&self, ctx: &Ctx, named: Option<ProjectId>) -> Result<(), Fault> {
+        let Some(project) = named.or_else(|| caller_project(ctx)) else { return Ok(()) };
         let known = project.clone();
         let found = self
             .kit
@@ -169,33 +180,42 @@ impl Network {
         id: SecurityGroupId,
         change: GroupChange,
     ) -> Result<GroupView, Fault> {
-        let viewer = viewer(ctx)?;
+        let (viewer, project) = (viewer(ctx)?, caller_project(ctx));
         let caller = ctx.clone();
         self.kit
             .transact(ctx, move |tx| {
                 let (viewer, change, ctx) = (viewer.clone(), change.clone(), caller.clone());
+                let own = project.clone();
                 Box::pin(async move {
                     let before = locked(tx, viewer.as_ref(), &id).await?;
                     ctx.authorise(
                         "network:security_groups:update",
                         &Target::project(&before.project_id),
                     )?;
+                    change.if_match.check(before.revision)?;
                     let mut group = before.clone();
                     apply(&mut group, change)?;
+                    if group.stateful != before.stateful && store::has_ports(tx, &id).await? {
+                        return Err(in_use(&id));
+                    }
                     if group != before {
                         store::update(tx, &mut group).await?;
                         let project = group.project_id.clone();
                         journal(tx, "security_group", id, &project, Some(&before), Some(&group));
                     }
-                    let rules = store::rules_of(tx, &[id]).await?.remove(&id);
-                    Ok::<_, Fault>(GroupView { group, rules: rules.unwrap_or_default() })
+                    Ok::<_, Fault>(views(tx, own.as_ref(), vec![group]).await?.remove(0))
                 })
             })
             .await
     }
 
     /// Deletes a group that no port is in, with its rules and those that name it.
-    pub async fn delete_security_group(&self, ctx: &Ctx, id: SecurityGroupId) -> Result<(), Fault> {
+    pub async fn delete_security_group(
+        &self,
+        ctx: &Ctx,
+        id: SecurityGroupId,
+        if_match: IfMatch,
+    ) -> Result<(), Fault> {
         let viewer = viewer(ctx)?;
         let caller = ctx.clone();
         self.kit
@@ -205,6 +225,7 @@ impl Network {
                     let group = locked(tx, viewer.as_ref(), &id).await?;
                     let target = Target::project(&group.project_id);
                     ctx.authorise("network:security_groups:delete", &target)?;
+                    if_match.check(group.revision)?;
                     if group.is_default && !ctx.is_admin() {
                         return Err(Fault::conflict(
                             "Insufficient rights for removing default security group.",
@@ -212,8 +233,7 @@ impl Network {
                         .named("SecurityGroupCannotRemoveDefault"));
                     }
                     if store::has_ports(tx, &id).await? {
-                        return Err(Fault::conflict(format!("Security Group {id} in use."))
-                            .named("SecurityGroupInUse"));
+                        return Err(in_use(&id));
                     }
                     delete(tx, &group).await
                 })
@@ -222,26 +242,68 @@ impl Network {
     }
 }
 
+/// The project whose groups an operator lists.
+fn asked_about(ctx: &Ctx, query: &ListQuery) -> Option<ProjectId> {
+    if !ctx.is_admin() {
+        return None;
+    }
+    let of = |name: &str| name == "project_id" || name == "tenant_id";
+    let (_, values) = query.filters.iter().find(|(column, _)| of(column.name))?;
+    match values.as_slice() {
+        [FilterValue::Text(project)] => project.parse().ok(),
+        _ => None,
+    }
+}
+
+fn in_use(id: &SecurityGroupId) -> Fault {
+    Fault::conflict(format!("Security Group {id} in use.")).named("SecurityGroupInUse")
+}
+
+/// The group, if the viewer sees it: its own, or one shared with it.
 async fn visible(
     tx: &mut Tx,
     viewer: Option<&ProjectId>,
     id: &SecurityGroupId,
 ) -> Result<GroupRow, Fault> {
-    store::get(tx, id)
-        .await?
-        .filter(|group| sees(viewer, &group.project_id))
-        .ok_or_else(|| faults::security_group_not_found(id))
+    let group = store::get(tx, id).await?.ok_or_else(|| faults::security_group_not_found(id))?;
+    if rbac::may_use(tx, viewer, ObjectType::SecurityGroup, id, &group.project_id).await? {
+        return Ok(group);
+    }
+    Err(faults::security_group_not_found(id))
 }
 
-/// The group, read after its owner's lock was taken.
+/// The group, read after the locks of its owner, and of the owners of groups whose rules name it,
+/// were taken.
 async fn locked(
     tx: &mut Tx,
     viewer: Option<&ProjectId>,
     id: &SecurityGroupId,
 ) -> Result<GroupRow, Fault> {
     let known = visible(tx, viewer, id).await?;
-    tx.lock(&[groups_lock(&known.project_id)]).await?;
+    let mut locks = vec![groups_lock(&known.project_id)];
+    locks.extend(
+        store::rules_naming(tx, id).await?.iter().map(|rule| groups_lock(&rule.project_id)),
+    );
+    tx.lock(&locks).await?;
     visible(tx, viewer, id).await
+}
+
+/// The groups with what is shown beside them: two statements for any number of groups.
+async fn views(
+    tx: &mut Tx,
+    caller: Option<&ProjectId>,
+    groups: Vec<GroupRow>,
+) -> Result<Vec<GroupView>, Fault> {
+    let ids: Vec<SecurityGroupId> = groups.iter().map(|group| group.id).collect();
+    let names: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    let mut rules = store::rules_of(tx, &ids).await?;
+    let shared = shared_among(tx, ObjectType::SecurityGroup, &names, caller).await?;
+    let view = |group: GroupRow| GroupView {
+        rules: rules.remove(&group.id).unwrap_or_default(),
+        shared: shared.contains(&group.id.to_string()),
+        group,
+    };
+    Ok(groups.into_iter().map(view).collect())
 }
 
 fn new_group(
@@ -258,6 +320,7 @@ fn new_group(
         name,
         description,
         is_default,
+        stateful: true,
         tags: Vec::new(),
         revision: 1,
         created_at: now,
@@ -274,7 +337,7 @@ async fn insert(tx: &mut Tx, group: GroupRow, specs: &[RuleSpec]) -> Result<Grou
         rules.push(rule);
     }
     journal(tx, "security_group", group.id, &group.project_id, None, Some(&group));
-    Ok(GroupView { group, rules })
+    Ok(GroupView { group, rules, shared: false })
 }
 
 /// The project's default group, made when it is not there: everything may leave, and members reach
@@ -292,14 +355,15 @@ pub async fn ensure_default(tx: &mut Tx, project: &ProjectId) -> Result<Security
     );
     let id = group.id;
     store::set_default(tx, project, &id).await?;
+    let rules = default_rules::for_new_group(tx, id, true).await?;
+    let count = i64::try_from(rules.len()).unwrap_or(i64::MAX);
     // A project without room for groups still has its default one, else it could have no port.
-    for (resource, count) in [("security_group", 1), ("security_group_rule", 4)] {
+    for (resource, count) in [("security_group", 1), ("security_group_rule", count)] {
         match check_and_add(tx, project, resource, count).await {
             Ok(()) | Err(QuotaError::Over(_)) => {}
             Err(QuotaError::Database(error)) => return Err(error.into()),
         }
     }
-    let rules: Vec<RuleSpec> = egress_all().into_iter().chain(ingress_from(id)).collect();
     insert(tx, group, &rules).await?;
     Ok(id)
 }
@@ -313,8 +377,16 @@ pub async fn check_usable(
     let mut ids = wanted.to_vec();
     ids.sort();
     ids.dedup();
+    let mut stateful = None;
     for id in &ids {
-        visible(tx, Some(project), id).await?;
+        let group = visible(tx, Some(project), id).await?;
+        if *stateful.get_or_insert(group.stateful) != group.stateful {
+            return Err(Fault::conflict(
+                "Error when associating security group(s) to port: a port cannot be in stateful \
+                 and in stateless security groups at the same time",
+            )
+            .named("SecurityGroupConflict"));
+        }
     }
     Ok(ids)
 }
@@ -334,6 +406,9 @@ fn apply(group: &mut GroupRow, change: GroupChange) -> Result<(), Fault> {
     if let Some(description) = change.description {
         group.description = description;
     }
+    if let Some(stateful) = change.stateful {
+        group.stateful = stateful;
+    }
     if let Some(tags) = change.tags {
         group.tags = tags;
     }
@@ -348,6 +423,7 @@ async fn delete(tx: &mut Tx, group: &GroupRow) -> Result<(), Fault> {
     for rule in &naming {
         remove_rule(tx, rule).await?;
     }
+    rbac::forget(tx, ObjectType::SecurityGroup, group.id).await?;
     let rules = store::delete(tx, &group.id).await?;
     if group.is_default {
         store::forget_default(tx, &group.project_id).await?;

@@ -5,7 +5,9 @@ use database::Tx;
 use service_kit::quota::check_and_add;
 use service_kit::{Ctx, policy::Target};
 
-use super::{locked, visible};
+use super::visible;
+use crate::address_group::service::visible as visible_addresses;
+use crate::address_group::store as address_groups;
 use crate::binding::service as binding;
 use crate::listing::model::ListQuery;
 use crate::security_group::model::{GroupRow, RuleRow, RuleSpec};
@@ -49,12 +51,13 @@ impl Network {
                 let (items, viewer, ctx) = (items.clone(), viewer.clone(), caller.clone());
                 Box::pin(async move {
                     let Some(id) = first else { return Ok(Vec::new()) };
-                    let group = locked(tx, viewer.as_ref(), &id).await?;
+                    lock_remotes(tx, &id, &items).await?;
+                    let group = visible(tx, viewer.as_ref(), &id).await?;
                     let target = Target::project(&group.project_id);
                     ctx.authorise("network:security_group_rules:create", &target)?;
                     let mut made = Vec::with_capacity(items.len());
                     for item in items {
-                        made.push(add_rule(tx, viewer.as_ref(), &group, item).await?);
+                        made.push(add_rule(tx, &group, item).await?);
                     }
                     store::bump(tx, &id).await?;
                     binding::refresh_members(tx, &[id]).await?;
@@ -88,7 +91,7 @@ impl Network {
         query: ListQuery,
     ) -> Result<(Vec<RuleRow>, bool), Fault> {
         ctx.authorise("network:security_group_rules:get", &Target::none())?;
-        self.make_default_group(ctx).await?;
+        self.make_default_group(ctx, None).await?;
         let viewer = viewer(ctx)?;
         self.kit
             .db
@@ -136,6 +139,22 @@ async fn visible_rule(
         .ok_or_else(|| faults::security_group_rule_not_found(id))
 }
 
+/// Takes the locks of the group's owner, and of the owners of what the rules name.
+async fn lock_remotes(
+    tx: &mut Tx,
+    group: &SecurityGroupId,
+    items: &[NewRule],
+) -> Result<(), Fault> {
+    let remotes = items.iter().filter_map(|item| item.spec.remote_group_id);
+    let groups: Vec<SecurityGroupId> = remotes.chain([*group]).collect();
+    let mut owners = store::owners_of(tx, &groups).await?;
+    for id in items.iter().filter_map(|item| item.spec.remote_address_group_id) {
+        owners.extend(address_groups::get(tx, &id).await?.map(|row| row.project_id));
+    }
+    let locks: Vec<_> = owners.iter().map(groups_lock).collect();
+    Ok(tx.lock(&locks).await?)
+}
+
 /// A row for a rule of the group.
 pub fn new_rule(tx: &Tx, group: &GroupRow, spec: RuleSpec, description: String) -> RuleRow {
     let now = tx.now();
@@ -151,17 +170,13 @@ pub fn new_rule(tx: &Tx, group: &GroupRow, spec: RuleSpec, description: String) 
     }
 }
 
-async fn add_rule(
-    tx: &mut Tx,
-    viewer: Option<&ProjectId>,
-    group: &GroupRow,
-    item: NewRule,
-) -> Result<RuleRow, Fault> {
+async fn add_rule(tx: &mut Tx, group: &GroupRow, item: NewRule) -> Result<RuleRow, Fault> {
+    // Whoever writes the rule: it is the group's owner who must be able to see the other side.
     if let Some(remote) = item.spec.remote_group_id {
-        let remote = visible(tx, viewer, &remote).await?;
-        if !sees(viewer, &remote.project_id) || remote.project_id != group.project_id {
-            return Err(faults::security_group_not_found(remote.id));
-        }
+        visible(tx, Some(&group.project_id), &remote).await?;
+    }
+    if let Some(remote) = item.spec.remote_address_group_id {
+        visible_addresses(tx, Some(&group.project_id), &remote).await?;
     }
     check_and_add(tx, &group.project_id, "security_group_rule", 1).await.map_err(quota_fault)?;
     let rule = new_rule(tx, group, item.spec, item.description);
