@@ -20,6 +20,8 @@ pub struct ServerRow {
     pub task_state: Option<String>,
     /// Nova's number of the power state.
     pub power_state: i64,
+    /// Whether its guest should run: `running`, `stopped`.
+    pub desired: Option<String>,
     /// Whether it is gone for its owner.
     pub deleted: bool,
 }
@@ -107,6 +109,10 @@ pub struct StepRow {
     pub index: i64,
     /// The epoch that it was last run under.
     pub epoch: i64,
+    /// The worker that ran it; empty when it was not written down.
+    pub worker: String,
+    /// The newest epoch of the workflow, and the worker that it was given to.
+    pub lease: (i64, String),
 }
 
 /// A port, as far as servers and hosts are concerned.

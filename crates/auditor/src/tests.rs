@@ -50,8 +50,9 @@ fn kinds(findings: &[Finding]) -> Vec<Kind> {
 
 const SERVER: &[&str] = &[
     "INSERT INTO hosts (id, facts) VALUES ('h1', '{\"vcpus\": 4, \"memory_mib\": 4096, \"disk_gib\": 40}')",
-    "INSERT INTO servers (id, project_id, host_id, placement_epoch, vm_state, power_state, fixed)
-     VALUES ('s1', 'p', 'h1', 1, 'active', 1, '{\"flavor\": {\"vcpus\": 1, \"memory_mib\": 64}}')",
+    "INSERT INTO servers (id, project_id, host_id, placement_epoch, vm_state, power_state,
+         desired_power, fixed)
+     VALUES ('s1', 'p', 'h1', 1, 'active', 1, 'running', '{\"flavor\": {\"vcpus\": 1, \"memory_mib\": 64}}')",
     "INSERT INTO allocations (server_id, host_id, epoch, vcpus, memory_mib, disk_gib)
      VALUES ('s1', 'h1', 1, 1, 64, 1)",
     "INSERT INTO compute_hosts (host_id, vcpus, memory_mib, disk_gib, servers)
@@ -60,7 +61,7 @@ const SERVER: &[&str] = &[
     "INSERT INTO quota_usage VALUES ('p', 'cores', 1)",
     "INSERT INTO quota_usage VALUES ('p', 'ram', 64)",
     "INSERT INTO host_documents (host_id, kind, id, generation, epoch, tombstone, spec)
-     VALUES ('h1', 'server', 's1', 1, 1, 0, '{}')",
+     VALUES ('h1', 'server', 's1', 1, 1, 0, '{\"power\": \"running\"}')",
     "INSERT INTO host_reports (host_id, kind, id, generation, state, facts, reported_at)
      VALUES ('h1', 'server', 's1', 1, 'done', '{\"power_state\": \"running\"}', 5)",
 ];
@@ -78,6 +79,7 @@ async fn a_cloud_in_which_all_agrees_has_no_findings() {
 async fn what_disagrees_is_found_in_the_rows() {
     const FAULTS: &[(&[&str], &[Kind])] = &[
         (&["UPDATE servers SET power_state = 4"], &[Kind::Report]),
+        (&["UPDATE servers SET desired_power = 'stopped'"], &[Kind::Document]),
         (&["UPDATE host_documents SET generation = 2"], &[Kind::HostBehind]),
         (&["UPDATE servers SET host_id = 'h2'"], &[Kind::Placement, Kind::Document]),
         (&["UPDATE servers SET task_state = 'rebooting'"], &[Kind::Stuck]),
@@ -87,6 +89,10 @@ async fn what_disagrees_is_found_in_the_rows() {
         (&["INSERT INTO workflows (id, kind, owner_kind, owner_id, status, step, due_at, deadline,
              updated_at, lease_epoch) VALUES ('w', 'k', 'server', 's1', 'waiting', 'x', 1, 1, 1, 1)"],
             &[Kind::Overdue]),
+        (&["INSERT INTO workflows (id, kind, owner_kind, owner_id, status, step, due_at, deadline,
+             updated_at, lease_epoch, lease_worker)
+            VALUES ('w', 'k', 'server', 's2', 'succeeded', 'x', 1, 1, 9000000000000000, 2, 'b')",
+           "INSERT INTO workflow_steps VALUES ('w', 'forward', 0, 2, 'a')"], &[Kind::LostLease]),
         (&["INSERT INTO ip_allocations VALUES ('n', 'k', '10.0.0.1', 'p1', 'net')"], &[Kind::Address]),
         (&["INSERT INTO released_addresses VALUES ('n', 'k', 'p1')"],
             &[Kind::Address, Kind::Orphan]),

@@ -1,7 +1,7 @@
 CREATE TABLE hosts (id TEXT PRIMARY KEY, facts TEXT);
 CREATE TABLE servers (id TEXT PRIMARY KEY, project_id TEXT, host_id TEXT, placement_epoch BIGINT,
-    vm_state TEXT, task_state TEXT, power_state BIGINT, fixed TEXT, deleted_at BIGINT,
-    terminated_at BIGINT);
+    vm_state TEXT, task_state TEXT, power_state BIGINT, desired_power TEXT, fixed TEXT,
+    deleted_at BIGINT, terminated_at BIGINT);
 CREATE TABLE server_payloads (server_id TEXT);
 CREATE TABLE server_tags (server_id TEXT, tag TEXT);
 CREATE TABLE server_actions (server_id TEXT);
@@ -17,9 +17,9 @@ CREATE TABLE host_reports (host_id TEXT, kind TEXT, id TEXT, generation BIGINT, 
     facts TEXT, reported_at BIGINT, PRIMARY KEY (host_id, kind, id));
 CREATE TABLE workflows (id TEXT PRIMARY KEY, kind TEXT, owner_kind TEXT, owner_id TEXT,
     status TEXT, step TEXT, wait_event TEXT, lease_owner TEXT, due_at BIGINT, deadline BIGINT,
-    updated_at BIGINT, lease_epoch BIGINT);
+    updated_at BIGINT, lease_epoch BIGINT, lease_worker TEXT);
 CREATE TABLE workflow_steps (workflow_id TEXT, direction TEXT, step_index BIGINT,
-    lease_epoch BIGINT);
+    lease_epoch BIGINT, worker TEXT);
 CREATE TABLE networks (id TEXT PRIMARY KEY, project_id TEXT);
 CREATE TABLE subnets (id TEXT PRIMARY KEY, network_id TEXT, project_id TEXT,
     subnetpool_id TEXT NOT NULL DEFAULT '');

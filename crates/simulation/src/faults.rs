@@ -17,7 +17,12 @@ pub struct Troubles {
     region: Region,
     hosts: Arc<Vec<Arc<SimulatedHost>>>,
     dice: Dice,
+    /// What this seed has more of than of others: two troubles that must meet, meet sooner.
+    favourite: usize,
 }
+
+/// Kinds of trouble, each as many times as it is frequent.
+const KINDS: usize = 26;
 
 fn seconds(number: u64) -> Duration {
     Duration::from_secs(number)
@@ -26,7 +31,8 @@ fn seconds(number: u64) -> Duration {
 impl Troubles {
     /// Troubles for this region and these hosts.
     pub fn new(region: Region, hosts: Arc<Vec<Arc<SimulatedHost>>>, dice: Dice) -> Troubles {
-        Troubles { region, hosts, dice }
+        let favourite = dice.below(KINDS);
+        Troubles { region, hosts, dice, favourite }
     }
 
     /// Makes one trouble after the other until it is enough; `mean` is the time between them.
@@ -44,7 +50,8 @@ impl Troubles {
     async fn one(&self) {
         let Some(host) = self.dice.pick(&self.hosts).cloned() else { return };
         let number = self.dice.below(self.region.count());
-        match self.dice.below(26) {
+        let kind = if self.dice.chance(250) { self.favourite } else { self.dice.below(KINDS) };
+        match kind {
             0..=4 => self.crash_agent(&host).await,
             5..=7 => self.crash_replica(number).await,
             8..=9 => self.cut_host(&host).await,

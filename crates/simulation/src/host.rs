@@ -1,5 +1,6 @@
 //! A simulated host: a machine that outlives its agents, the agents' store, and the agent that runs.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use host_agent::BoxFuture;
 use host_agent::agent::{Agent, AgentConfig, Interlude, MachineSize, interposed};
 use host_agent::link::Gateways;
 use host_agent::simulated::SimulatedMachine;
-use host_agent::store::DocumentStore;
+use host_agent::store::{DocumentStore, OperationMemory};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -90,6 +91,14 @@ impl SimulatedHost {
 
     fn running(&self) -> MutexGuard<'_, Option<Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What its agents have remembered of operations.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn operations(&self) -> Result<BTreeMap<String, OperationMemory>> {
+        Ok(self.store.lock().unwrap_or_else(PoisonError::into_inner).operations()?)
     }
 
     /// Whether an agent runs.

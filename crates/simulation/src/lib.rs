@@ -29,6 +29,7 @@ pub mod link;
 pub mod load;
 pub mod machines;
 pub mod network;
+pub mod operations;
 pub mod replica;
 pub mod store;
 pub mod trace;

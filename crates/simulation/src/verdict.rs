@@ -10,6 +10,7 @@ use control_plane::server;
 
 use crate::host::SimulatedHost;
 use crate::machines::{self, Machine};
+use crate::operations::Operations;
 use crate::store;
 use crate::world::Region;
 
@@ -22,12 +23,14 @@ pub struct Judge {
     hosts: Arc<Vec<Arc<SimulatedHost>>>,
     journal_at: i64,
     suspects: Vec<Finding>,
+    operations: Operations,
 }
 
 impl Judge {
     /// A judge of this region.
     pub fn new(region: Region, hosts: Arc<Vec<Arc<SimulatedHost>>>) -> Judge {
-        Judge { region, hosts, journal_at: 0, suspects: Vec::new() }
+        let operations = Operations::default();
+        Judge { region, hosts, journal_at: 0, suspects: Vec::new(), operations }
     }
 
     async fn audit(&self, journal_after: i64) -> Result<Audit> {
@@ -60,6 +63,14 @@ impl Judge {
             .collect()
     }
 
+    fn operations(&mut self) -> Result<Vec<Finding>> {
+        let mut found = Vec::new();
+        for host in self.hosts.iter() {
+            found.extend(self.operations.look(&host.name, host.operations()?));
+        }
+        Ok(found)
+    }
+
     /// What is wrong at any instant. What a host may merely be slow with is left out, and a
     /// wake-up counts as lost only when it is so twice.
     ///
@@ -69,6 +80,7 @@ impl Judge {
         let machines: Vec<Machine> =
             self.machines().into_iter().map(|(_, machine)| machine).collect();
         let mut found = machines::doubles(&machines);
+        found.extend(self.operations()?);
         let audit = self.audit(self.journal_at).await?;
         self.journal_at = audit.journal_at;
         let (patient, now): (Vec<Finding>, Vec<Finding>) = audit
@@ -89,8 +101,9 @@ impl Judge {
     ///
     /// # Errors
     /// The database's.
-    pub async fn at_rest(&self) -> Result<Vec<Finding>> {
+    pub async fn at_rest(&mut self) -> Result<Vec<Finding>> {
         let mut found = self.audit(0).await?.findings;
+        found.extend(self.operations()?);
         let mut told = store::told(&self.region.common.db).await?;
         let machines = self.machines();
         let all: Vec<Machine> = machines.iter().map(|(_, machine)| machine.clone()).collect();

@@ -61,14 +61,19 @@ pub struct Options {
     pub audit: Duration,
     /// Clients.
     pub clients: usize,
+    /// Servers that one tenant has at most.
+    pub most_servers: usize,
     /// A planted bug that is there from when the region is made.
     pub bug: Option<String>,
 }
 
 impl Options {
-    /// The usual run of a seed: its size follows from the number of hosts.
+    /// The usual run of a seed: its size follows from the number of hosts. In one of three seeds
+    /// tenants want more than hosts have room for.
     pub fn usual(seed: u64, hosts: usize, busy: Duration) -> Options {
         let large = hosts > 100;
+        let crowded = Dice::new(seed, "size").chance(333);
+        let most_servers = if crowded { hosts * 2 } else { hosts * 2 / TENANTS };
         Options {
             seed,
             hosts,
@@ -78,6 +83,7 @@ impl Options {
             trouble: Duration::from_secs(if large { 4 } else { 12 }),
             audit: Duration::from_secs(if large { 120 } else { 7 }),
             clients: if large { 24 } else { 6 },
+            most_servers: most_servers.clamp(4, 60),
             bug: None,
         }
     }
@@ -296,7 +302,7 @@ async fn make(options: &Options) -> Result<World> {
         replicas: Arc::new(Mutex::new((0..options.replicas).map(|_| None).collect())),
         quiet: Arc::default(),
         numbers: Arc::default(),
-        most_servers: (options.hosts * 2 / TENANTS).clamp(4, 60),
+        most_servers: options.most_servers,
     };
     // Before anything runs by itself: what is done with files is done on other threads, and would
     // not be on the schedule.
@@ -436,14 +442,18 @@ async fn tenants(app: &App, admin: &str) -> Result<Vec<Tenant>> {
         pool.add("administrator", &administrator);
         flavors.iter().for_each(|flavor| pool.add("base-flavors", flavor));
         pool.add("base-images", &image);
-        for at in 0..2 {
+        // The last has room for a handful of servers, so that an address is wanted again soon after
+        // it was given back.
+        for (at, pool_of, length) in
+            [(0, "base-networks", 26), (1, "base-networks", 26), (2, "tight-networks", 29)]
+        {
             let body = json!({"network": {"name": format!("{name}-{at}")}});
             let network = post(app, &token, "/network/v2.0/networks", body).await?;
             let network = id(&network["network"]["id"])?;
             let body = json!({"subnet": {"network_id": network, "ip_version": 4,
-                "cidr": format!("172.16.{at}.0/26")}});
+                "cidr": format!("172.16.{at}.0/{length}")}});
             post(app, &token, "/network/v2.0/subnets", body).await?;
-            pool.add("base-networks", &network);
+            pool.add(pool_of, &network);
         }
         tenants.push(Tenant { name, project, token, pool });
     }

@@ -307,6 +307,7 @@ impl Executor {
             outcome,
             detail,
             epoch,
+            worker: &self.owner,
         };
         store::record(tx, &row.view.id, &happened).await?;
         if store::progress(tx, &row.view.id, epoch, &to).await? {

@@ -9,10 +9,13 @@ use crate::model::{Direction, Status, WorkflowView};
 /// The engine's tables.
 pub const MIGRATIONS: MigrationSet = MigrationSet {
     service: "workflow_engine",
-    migrations: &[Migration {
-        number: 1,
-        name: "workflows",
-        sql: "
+    migrations: &[
+        Migration { number: 1, name: "workflows", sql: FIRST },
+        Migration { number: 2, name: "who held which lease", sql: HOLDERS },
+    ],
+};
+
+const FIRST: &str = "
 CREATE TABLE workflows (
     id TEXT PRIMARY KEY,
     kind TEXT NOT NULL,
@@ -62,9 +65,14 @@ CREATE TABLE workflow_steps (
     first_at BIGINT NOT NULL,
     last_at BIGINT NOT NULL,
     PRIMARY KEY (workflow_id, direction, step_index));
-",
-    }],
-};
+";
+
+/// Whom the newest epoch was given to, also after the lease was given back, and who ran a step
+/// last: an epoch is one worker's, which the auditor compares.
+const HOLDERS: &str = "
+ALTER TABLE workflows ADD COLUMN lease_worker TEXT NOT NULL DEFAULT '';
+ALTER TABLE workflow_steps ADD COLUMN worker TEXT NOT NULL DEFAULT ''
+";
 
 /// A row of `workflows`, whole.
 #[derive(Clone, Debug)]
@@ -337,8 +345,8 @@ pub(crate) async fn claim(
     let rows = tx
         .query(
             concat!(
-                "UPDATE workflows SET lease_owner = $2, lease_epoch = lease_epoch + 1, \
-                 due_at = $3 \
+                "UPDATE workflows SET lease_owner = $2, lease_worker = $2, \
+                 lease_epoch = lease_epoch + 1, due_at = $3 \
                  WHERE id = $1 AND status IN ('runnable', 'waiting') \
                  AND (due_at <= $4 OR lease_owner = $2) RETURNING ",
                 columns!()
@@ -479,6 +487,7 @@ pub(crate) struct Happened<'a> {
     pub outcome: &'static str,
     pub detail: &'a str,
     pub epoch: u64,
+    pub worker: &'a str,
 }
 
 /// Records what came of a step; repeated tries share a line.
@@ -490,12 +499,12 @@ pub(crate) async fn record(
     let now = tx.now();
     tx.execute(
         "INSERT INTO workflow_steps (workflow_id, direction, step_index, step, runs, outcome,
-             detail, lease_epoch, first_at, last_at)
-         VALUES ($1, $2, $3, $4, 1, $5, $6, $7, $8, $8)
+             detail, lease_epoch, first_at, last_at, worker)
+         VALUES ($1, $2, $3, $4, 1, $5, $6, $7, $8, $8, $9)
          ON CONFLICT (workflow_id, direction, step_index) DO UPDATE SET
              runs = workflow_steps.runs + 1, outcome = excluded.outcome,
              detail = excluded.detail, lease_epoch = excluded.lease_epoch,
-             last_at = excluded.last_at",
+             last_at = excluded.last_at, worker = excluded.worker",
         &params![
             id,
             what.direction,
@@ -504,7 +513,8 @@ pub(crate) async fn record(
             what.outcome,
             what.detail,
             what.epoch,
-            now
+            now,
+            what.worker
         ],
     )
     .await?;

@@ -6,6 +6,7 @@
 
 seconds=${SIMULATION_SECONDS:-3600}
 hosts=${SIMULATION_HOSTS:-12}
+jobs=${SIMULATION_JOBS:-$(nproc)}
 
 step "building the simulation"
 simulation_build
@@ -20,7 +21,7 @@ step "fresh seeds with $hosts hosts for $seconds seconds"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 status=0
-"$simulate" --seeds fresh --hosts "$hosts" --budget "$seconds" | tee "$log" || status=$?
+"$simulate" --seeds fresh --hosts "$hosts" --budget "$seconds" --jobs "$jobs" | tee "$log" || status=$?
 expect "no seed found anything" test $status = 0
 printf 'measured: %d seeds, ' "$(grep -c '^seed ' "$log")"
 awk '/^seed / { for (i = 1; i <= NF; i++) if ($i == "h") hours += $(i - 1) + $(i + 1) / 60 } END { printf "%.0f made-up hours\n", hours }' "$log"

@@ -234,6 +234,14 @@ fn settled(server: &Written<'_>, found: &mut Vec<Finding>) {
         !document.tombstone && row.host.as_deref() == Some(document.host.as_str())
     });
     let Some(document) = newest else { return };
+    if let (Some(should), Some(told)) = (&row.desired, document.spec["power"].as_str())
+        && should != told
+    {
+        found.push(server.finding(
+            Kind::Document,
+            format!("it should be {should}, and host {} is told {told}", document.host),
+        ));
+    }
     match &document.report {
         Some(report) if report.generation >= document.generation => {
             let seen = report.facts["power_state"].as_str().and_then(nova_power);
@@ -286,6 +294,7 @@ mod tests {
             epoch: 1,
             vm_state: "active".into(),
             power_state: 1,
+            desired: Some("running".into()),
             ..ServerRow::default()
         };
         let document = DocumentRow {
@@ -293,6 +302,7 @@ mod tests {
             id: "s1".into(),
             generation: 2,
             epoch: 1,
+            spec: json!({"power": "running"}),
             report: Some(ReportRow {
                 generation: 2,
                 state: "done".into(),
@@ -388,6 +398,15 @@ mod tests {
         assert_eq!(kinds(&slice), [Kind::Binding]);
         slice.ports[0].host = None;
         assert_eq!(kinds(&slice), [Kind::Binding]);
+        assert_eq!(kinds(&at_work(slice)), []);
+    }
+
+    #[test]
+    fn a_host_that_is_told_another_power_state_than_the_row_wants_is_found() {
+        let mut slice = placed();
+        slice.servers.get_mut("s1").unwrap().desired = Some("stopped".into());
+        assert_eq!(kinds(&slice), [Kind::Document]);
+        // A workflow writes one and then the other.
         assert_eq!(kinds(&at_work(slice)), []);
     }
 

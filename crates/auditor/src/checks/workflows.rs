@@ -61,8 +61,9 @@ fn slept_through(workflow: &WorkflowRow, word: &BTreeMap<String, Timestamp>) -> 
     (asleep && since && workflow.due_at > said.after(CLOCKS_DIFFER)).then_some(said)
 }
 
-/// Checks the histories of workflows: each step's epoch is at least that of the step before it, in
-/// the order in which steps run, because a lower one had lost its lease.
+/// Checks the histories of workflows. Each step's epoch is at least that of the step before it, in
+/// the order in which steps run, because a lower one had lost its lease; and an epoch is given to
+/// one worker, so nobody else runs anything under it.
 pub fn written_after_loss(steps: &[StepRow]) -> Vec<Finding> {
     let mut by_workflow: BTreeMap<&str, Vec<&StepRow>> = BTreeMap::new();
     for step in steps {
@@ -70,6 +71,7 @@ pub fn written_after_loss(steps: &[StepRow]) -> Vec<Finding> {
     }
     let mut found = Vec::new();
     for (workflow, mut steps) in by_workflow {
+        found.extend(borrowed_epoch(workflow, &steps));
         // Forward steps rise; then undone ones, from the last to the first.
         steps.sort_by_key(|step| (step.undo, if step.undo { -step.index } else { step.index }));
         let fell = steps.windows(2).find_map(|pair| match pair {
@@ -89,6 +91,26 @@ pub fn written_after_loss(steps: &[StepRow]) -> Vec<Finding> {
         }
     }
     found
+}
+
+/// A step that was run under an epoch which another worker has.
+fn borrowed_epoch(workflow: &str, steps: &[&StepRow]) -> Option<Finding> {
+    let mut holders: BTreeMap<i64, &str> = BTreeMap::new();
+    let leases = steps.iter().map(|step| (step.lease.0, step.lease.1.as_str()));
+    for (epoch, worker) in leases.filter(|(_, worker)| !worker.is_empty()) {
+        holders.insert(epoch, worker);
+    }
+    for step in steps.iter().filter(|step| !step.worker.is_empty()) {
+        let holder = *holders.entry(step.epoch).or_insert(&step.worker);
+        if holder != step.worker {
+            let message = format!(
+                "step {} was run by {} under epoch {}, which {holder} has",
+                step.index, step.worker, step.epoch
+            );
+            return Some(Finding::new(Kind::LostLease, "workflow", workflow, message));
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -129,11 +151,38 @@ mod tests {
 
     #[test]
     fn a_step_under_an_epoch_that_was_lost_is_found() {
-        let step = |undo, index, epoch| StepRow { workflow: "w1".into(), undo, index, epoch };
+        let step = |undo, index, epoch| StepRow {
+            workflow: "w1".into(),
+            undo,
+            index,
+            epoch,
+            ..StepRow::default()
+        };
         let history =
             vec![step(false, 0, 1), step(false, 1, 2), step(true, 1, 2), step(true, 0, 4)];
         assert_eq!(written_after_loss(&history), []);
         let history = vec![step(false, 0, 2), step(false, 1, 1)];
         assert_eq!(written_after_loss(&history).len(), 1);
+    }
+
+    #[test]
+    fn a_step_under_an_epoch_that_another_worker_has_is_found() {
+        let step = |index, epoch, worker: &str, holder: &str| StepRow {
+            workflow: "w1".into(),
+            index,
+            epoch,
+            worker: worker.into(),
+            lease: (2, holder.into()),
+            ..StepRow::default()
+        };
+        let taken_over = vec![step(0, 1, "a", "b"), step(1, 2, "b", "b")];
+        assert_eq!(written_after_loss(&taken_over), []);
+        let went_on = vec![step(0, 1, "a", "b"), step(1, 2, "a", "b")];
+        assert_eq!(written_after_loss(&went_on).len(), 1);
+        let both = vec![step(0, 1, "a", "c"), step(1, 1, "b", "c")];
+        assert_eq!(written_after_loss(&both).len(), 1);
+        // Histories of a release that did not write workers down say nothing.
+        let unknown = vec![step(0, 1, "", ""), step(1, 2, "", "b")];
+        assert_eq!(written_after_loss(&unknown), []);
     }
 }

@@ -214,7 +214,8 @@ pub async fn open_workflows(
 pub async fn steps(tx: &mut Tx, since: Timestamp) -> Result<Vec<StepRow>, DatabaseError> {
     let rows = tx
         .query(
-            "SELECT s.workflow_id, s.direction, s.step_index, s.lease_epoch
+            "SELECT s.workflow_id, s.direction, s.step_index, s.lease_epoch, s.worker,
+                 w.lease_epoch AS newest, w.lease_worker
              FROM workflow_steps s JOIN workflows w ON w.id = s.workflow_id
              WHERE w.updated_at >= $1 OR w.status IN ('runnable', 'waiting', 'parked')",
             &params![since],
@@ -227,6 +228,8 @@ pub async fn steps(tx: &mut Tx, since: Timestamp) -> Result<Vec<StepRow>, Databa
                 undo: row.text("direction")? == "undo",
                 index: row.int("step_index")?,
                 epoch: row.int("lease_epoch")?,
+                worker: row.text("worker")?,
+                lease: (row.int("newest")?, row.text("lease_worker")?),
             })
         })
         .collect()

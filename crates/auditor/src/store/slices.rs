@@ -20,7 +20,8 @@ pub async fn servers(tx: &mut Tx, range: &Range) -> Result<ServerSlice, Database
     let mut slice = ServerSlice::default();
     let rows = tx
         .query(
-            "SELECT id, host_id, placement_epoch, vm_state, task_state, power_state, deleted_at
+            "SELECT id, host_id, placement_epoch, vm_state, task_state, power_state, desired_power,
+                 deleted_at
              FROM servers WHERE id >= $1 AND id < $2",
             &part,
         )
@@ -33,6 +34,7 @@ pub async fn servers(tx: &mut Tx, range: &Range) -> Result<ServerSlice, Database
             vm_state: row.text("vm_state")?,
             task_state: row.opt_text("task_state")?,
             power_state: row.int("power_state")?,
+            desired: row.opt_text("desired_power")?,
             deleted: row.opt_int("deleted_at")?.is_some(),
         };
         slice.servers.insert(server.id.clone(), server);
@@ -51,7 +53,7 @@ pub async fn servers(tx: &mut Tx, range: &Range) -> Result<ServerSlice, Database
             epoch: row.int("epoch")?,
         });
     }
-    slice.documents = documents(tx, "server", range, false).await?;
+    slice.documents = documents(tx, "server", range, true).await?;
     let rows = tx
         .query(
             "SELECT id, kind, owner_kind, owner_id, status, step, wait_event, lease_owner, due_at,

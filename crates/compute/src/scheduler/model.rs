@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use cloud_types::HostId;
+use planted_bugs::planted;
 use serde::{Deserialize, Serialize};
 
 /// Amounts of what a server takes from its host.
@@ -50,6 +51,9 @@ impl Default for Ratios {
 impl Ratios {
     /// What may be promised in all on a host with `capacity`.
     pub fn allowed(self, capacity: Capacity) -> Resources {
+        if planted("claim_without_room") {
+            return Resources { vcpus: 1 << 30, memory_mib: 1 << 40, disk_gib: 1 << 30 };
+        }
         let scaled = |amount: u64, percent: u64| {
             u64::try_from(u128::from(amount) * u128::from(percent) / 100).unwrap_or(u64::MAX)
         };

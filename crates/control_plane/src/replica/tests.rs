@@ -1,9 +1,14 @@
 //! Who is taken for dead, and what hosts are told.
 
-use cloud_types::Timestamp;
+use std::sync::Arc;
+
+use cloud_types::{SystemClock, Timestamp};
+use database::{Database, DatabaseConfig};
+use futures::FutureExt;
+use tokio_util::sync::CancellationToken;
 
 use super::model::{SILENT_LOOKS, Watch, gateways};
-use super::{Replica, View};
+use super::{Registry, Replica, View};
 
 fn replica(id: &str, beat: u64) -> Replica {
     Replica {
@@ -67,4 +72,21 @@ fn hosts_are_told_of_gateways_only_where_there_is_a_choice() {
     assert_eq!(serving, [("https://a:5001", true), ("https://b:5001", false)]);
     let several = View { in_touch: true, gateways: told.into() };
     assert!(several.terms(3).silence_millis < View::alone().terms(3).silence_millis);
+}
+
+/// Hosts' streams follow the view, and end with it: on SQLite nobody gives signs of life, and the
+/// view must stand all the same.
+#[tokio::test]
+async fn a_control_plane_without_others_is_in_touch_until_it_is_shut_down() {
+    let db = Database::open(&DatabaseConfig::SqliteMemory, Arc::new(SystemClock)).await.unwrap();
+    let registry = Registry::join(db, replica("own", 0)).await;
+    let view = registry.view();
+    assert_eq!(*view.borrow(), View::alone());
+    let shutdown = CancellationToken::new();
+    let mut running = Box::pin(registry.run(shutdown.clone()));
+    assert_eq!((&mut running).now_or_never(), None, "it ends although nobody asked for that");
+    assert!(view.has_changed().is_ok(), "nobody keeps the view: hosts are sent away");
+    shutdown.cancel();
+    running.await;
+    assert!(view.has_changed().is_err());
 }

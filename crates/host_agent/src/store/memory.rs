@@ -137,6 +137,24 @@ impl DocumentStore {
         .await
     }
 
+    /// Everything that is remembered of operations, by id; also from outside the agent.
+    #[cfg(feature = "simulated")]
+    pub fn operations(&self) -> Result<std::collections::BTreeMap<String, OperationMemory>> {
+        let connection = self.connection.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut statement = connection.prepare_cached("SELECT id, memory FROM operations")?;
+        let rows = statement
+            .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?
+            .collect::<rusqlite::Result<Vec<_>>>()?;
+        rows.into_iter()
+            .map(|(id, text)| {
+                let memory = serde_json::from_str(&text).map_err(|error| {
+                    StoreError::Unreadable { place: id.clone(), message: error.to_string() }
+                })?;
+                Ok((id, memory))
+            })
+            .collect()
+    }
+
     /// Remembers an operation, and its workflow's epoch, durably.
     pub async fn set_operation(
         &self,

@@ -156,11 +156,12 @@ macro_rules! bodies {
 }
 
 fn server(m: &Made<'_>) -> Value {
+    let networks = if m.dice.chance(300) { "tight-networks" } else { "base-networks" };
     let mut server = json!({
         "name": m.name(),
         "flavorRef": m.any("base-flavors"),
         "imageRef": m.any("base-images"),
-        "networks": [{"uuid": m.any("base-networks")}],
+        "networks": [{"uuid": m.any(networks)}],
     });
     if m.dice.chance(150) {
         server["metadata"] = json!({"purpose": "simulation"});

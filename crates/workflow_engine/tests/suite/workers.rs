@@ -132,6 +132,41 @@ async fn a_lease_is_respected_until_it_runs_out() {
     }
 }
 
+#[tokio::test]
+async fn it_is_written_down_which_worker_ran_a_step_and_which_had_the_lease() {
+    for test in databases().await {
+        let probe = Probe::with("b", Plan::RetryOnce);
+        start(&test.db, &probe, "o").await;
+        let (first, second) = (engine(&test.db, &probe), engine(&test.db, &probe));
+        first.run_until_idle().await.unwrap();
+        test.clock.advance(Duration::from_secs(61));
+        second.run_until_idle().await.unwrap();
+        let written = test
+            .db
+            .read(|tx| {
+                Box::pin(async move {
+                    let sql = "SELECT s.step, s.worker, w.lease_worker FROM workflow_steps s
+                               JOIN workflows w ON w.id = s.workflow_id ORDER BY s.step";
+                    let rows = tx.query(sql, &[]).await?;
+                    rows.iter()
+                        .map(|row| {
+                            Ok((row.text("step")?, row.text("worker")?, row.text("lease_worker")?))
+                        })
+                        .collect::<Result<Vec<_>, DatabaseError>>()
+                })
+            })
+            .await
+            .unwrap();
+        let line = |step: &str, worker: &str| {
+            (step.to_owned(), worker.to_owned(), second.owner().to_owned())
+        };
+        let (earlier, later) = (first.owner(), second.owner());
+        assert_ne!(earlier, later);
+        let expected = [line("a", earlier), line("b", later), line("c", later)];
+        assert_eq!(written, expected, "{}", test.name);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shutdown_leaves_nothing_leased_and_the_next_goes_on() {
     for test in databases().await {
