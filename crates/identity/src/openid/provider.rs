@@ -51,11 +51,14 @@ struct Kept<T> {
     at: Instant,
 }
 
+/// How an attempt failed, and when.
+type Failed = (HttpError, Instant);
+
 /// A document of the provider, and how the last attempt to read it failed.
 struct Document<T> {
     /// Who reads it; the others wait.
     turn: tokio::sync::Mutex<()>,
-    known: Mutex<(Option<Kept<T>>, Option<(HttpError, Instant)>)>,
+    known: Mutex<(Option<Kept<T>>, Option<Failed>)>,
 }
 
 impl<T> Default for Document<T> {
