@@ -206,8 +206,9 @@ testbed_hosts() {
 			token=$("$BINARY" host token --state "$STATE" --zone "zone-$zone" --cluster "cluster-$cluster" --l2-domain "l2-$cluster")
 			# The token goes by the environment: the command line is everyone's to read.
 			MERIDIAN_JOIN_TOKEN=$token "$BINARY" host join --state "$directory" --name "h$i" \
-				--url "$(testbed_gateways)" --authority "$STATE/pki/ca.pem" \
-				--underlay under0 --prefix "m$(hash_of "$directory" 4)" --accelerator "${accelerator%% *}"
+				--url "$(testbed_gateways)" --authority "$STATE/pki/ca.pem" --underlay under0 \
+				--underlay-ageing $((UNDERLAY_AGEING_CENTISECONDS / 100)) \
+				--prefix "m$(hash_of "$directory" 4)" --accelerator "${accelerator%% *}"
 		fi
 		(cd "$directory" && setsid "$BINARY" supervise --state "$directory" --roles host \
 			--host-namespace "$PREFIX-h$i" </dev/null >>"$directory/log/supervisor.log" 2>&1 &)

@@ -38,6 +38,9 @@ impl HostQueries for Consoles {
                     HostAnswer::ConsoleLog { output: format!("{server_id} login: ") }
                 }
                 HostQuery::Inventory => HostAnswer::Inventory { held: Vec::new() },
+                HostQuery::NetworkState { .. } | HostQuery::Trace { .. } => {
+                    HostAnswer::Failed { message: "no switch".to_owned(), not_found: false }
+                }
             })
         })
     }
@@ -73,6 +76,8 @@ fn facts(name: &str) -> HostFacts {
         cpu_model: "simulated".to_owned(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         booted_at: None,
+        flows_mended: 0,
+        flows_mended_at: None,
     }
 }
 

@@ -48,6 +48,7 @@ mod security;
 mod services;
 mod services6;
 pub mod tables;
+pub mod trace;
 
 use host_protocol::{HostSpec, NeighbourSpec, NetworkSpec, PortSpec};
 use openflow::Flow;

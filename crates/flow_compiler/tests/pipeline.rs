@@ -4,6 +4,8 @@
 //! The flows run in an interpreter of flow tables; the model knows ports, rules and frames, and
 //! nothing of tables. Mutants (a table with one mistake in it) show that the checks can fail.
 
+#[path = "pipeline/bytes.rs"]
+mod bytes;
 #[path = "pipeline/frame.rs"]
 mod frame;
 #[path = "pipeline/interpreter.rs"]
@@ -12,6 +14,10 @@ mod interpreter;
 mod model;
 #[path = "pipeline/mutants.rs"]
 mod mutants;
+#[path = "pipeline/replay.rs"]
+mod replay;
+#[path = "pipeline/switch.rs"]
+mod switch;
 #[path = "pipeline/world.rs"]
 mod world;
 
@@ -122,7 +128,7 @@ fn any_discovery() -> impl Strategy<Value = Body> {
     )
 }
 
-fn any_step() -> impl Strategy<Value = Step> {
+pub(crate) fn any_step() -> impl Strategy<Value = Step> {
     let frame = (any_mac(), any_mac(), prop::bool::weighted(0.05), any_body()).prop_map(
         |(eth_src, eth_dst, tagged, body)| Frame {
             eth_src,
@@ -148,7 +154,7 @@ fn any_step() -> impl Strategy<Value = Step> {
 /// Stands for "the sender's own MAC and addresses".
 const HONEST: [u8; 6] = [0; 6];
 
-fn honest(cloud: &Cloud, from: usize, mut frame: Frame) -> Frame {
+pub(crate) fn honest(cloud: &Cloud, from: usize, mut frame: Frame) -> Frame {
     if frame.eth_src != HONEST {
         return frame;
     }
@@ -157,8 +163,13 @@ fn honest(cloud: &Cloud, from: usize, mut frame: Frame) -> Frame {
     let own = |v6: bool| spec.fixed_ips[usize::from(v6)].ip;
     match &mut frame.body {
         Body::Ip(tuple) => tuple.src = own(tuple.src.is_ipv6()),
-        Body::Nd { src, mac, .. } => {
-            *mac = mac.map(|_| spec.mac.0);
+        Body::Nd { kind, src, target, mac, .. } => {
+            match (*kind, own(true)) {
+                (135, _) => *mac = mac.map(|_| spec.mac.0),
+                // About its own address, but perhaps with another's MAC.
+                (_, std::net::IpAddr::V6(ip)) if mac.is_some() => *target = ip,
+                _ => {}
+            }
             if !src.is_unspecified()
                 && let std::net::IpAddr::V6(ip) = own(true)
             {
@@ -179,7 +190,7 @@ fn honest(cloud: &Cloud, from: usize, mut frame: Frame) -> Frame {
 }
 
 /// The answer to a frame, from the one who heard it.
-fn answer_to(cloud: &Cloud, to: usize, heard: &Frame) -> Option<Frame> {
+pub(crate) fn reply_of(cloud: &Cloud, to: usize, heard: &Frame) -> Option<Frame> {
     let Body::Ip(tuple) = &heard.body else { return None };
     Some(Frame {
         eth_src: cloud.ports[to].spec.mac.0,
@@ -227,7 +238,7 @@ pub(crate) fn check(
             }
             Step::Answer => {
                 let Some((from, heard)) = &last else { continue };
-                let Some(frame) = answer_to(&cloud, *from, heard) else { continue };
+                let Some(frame) = reply_of(&cloud, *from, heard) else { continue };
                 (*from, frame)
             }
         };

@@ -50,11 +50,18 @@ pub struct SwitchConfig {
     pub run_dir: PathBuf,
     /// The bridge. It belongs to Meridian alone.
     pub bridge: String,
+    /// How long the switches of the underlay remember an address that they hear nothing from, in
+    /// seconds: the shortest among them. Locators are announced every third of it.
+    pub underlay_ageing_seconds: u64,
 }
 
 impl Default for SwitchConfig {
     fn default() -> Self {
-        SwitchConfig { run_dir: PathBuf::from("/run/openvswitch"), bridge: "meridian".to_owned() }
+        SwitchConfig {
+            run_dir: PathBuf::from("/run/openvswitch"),
+            bridge: "meridian".to_owned(),
+            underlay_ageing_seconds: 300,
+        }
     }
 }
 

@@ -177,6 +177,7 @@ pub async fn run(config: HostConfig, shutdown: Shutdown) -> Result<(), RunError>
         uid_base: uids.start,
         reserved_memory_mib: config.reserved_memory_mib,
         host_ip: config.host_ip.or_else(own_address),
+        underlay_ageing: Some(Duration::from_secs(config.switch.underlay_ageing_seconds.max(3))),
         machine: None,
     };
 

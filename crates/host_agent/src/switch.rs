@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use openflow::Flow;
+use sha2::{Digest, Sha256};
 use tokio::sync::broadcast;
 
 use crate::BoxFuture;
@@ -71,6 +72,39 @@ pub struct Verified {
     pub checksum: String,
 }
 
+/// A flow that the switch has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CountedFlow {
+    /// The flow.
+    pub flow: Flow,
+    /// Packets that it has matched.
+    pub packets: u64,
+}
+
+/// The table as it is, read and left alone, and as it should be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TableRead {
+    /// What the switch has.
+    pub flows: Vec<CountedFlow>,
+    /// Flows of kinds that the agent cannot have written.
+    pub foreign: usize,
+    /// What was applied last.
+    pub wanted: Vec<Flow>,
+}
+
+/// SHA-256 over the flows as text, in the order of what names each; the same for the same flows,
+/// whoever computes it.
+pub fn checksum<'a>(flows: impl IntoIterator<Item = &'a Flow>) -> String {
+    let mut flows: Vec<&Flow> = flows.into_iter().collect();
+    flows.sort_by_key(|flow| flow.key());
+    let mut sum = Sha256::new();
+    for flow in flows {
+        sum.update(flow.to_string().as_bytes());
+        sum.update(b"\n");
+    }
+    sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// What a switch says by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SwitchEvent {
@@ -104,6 +138,13 @@ pub trait Switch: Send + Sync + 'static {
 
     /// Reads the table back, compares it with what was applied last, and repairs it.
     fn verify(&self) -> BoxFuture<'_, Result<Verified, SwitchError>>;
+
+    /// Reads the table and changes nothing.
+    fn read(&self) -> BoxFuture<'_, Result<TableRead, SwitchError>>;
+
+    /// Sends frames out of a port past the flow table: announcements of locators on the wire.
+    fn announce(&self, ofport: u32, frames: Vec<Vec<u8>>)
+    -> BoxFuture<'_, Result<(), SwitchError>>;
 
     /// Forgets the tracked connections of a conntrack zone, before the zone's number is used by
     /// another port.

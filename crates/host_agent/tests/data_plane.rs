@@ -2,8 +2,16 @@
 //! responders, namespaces as guests. Needs root and Debian's openvswitch-switch, busybox, iproute2
 //! and ethtool, as a host does.
 
+#[path = "data_plane/attack.rs"]
+mod attack;
+#[path = "data_plane/faults.rs"]
+mod faults;
+#[path = "data_plane/learning.rs"]
+mod learning;
 #[path = "data_plane/packet.rs"]
 mod packet;
+#[path = "data_plane/six.rs"]
+mod six;
 #[path = "data_plane/world.rs"]
 mod world;
 
@@ -261,7 +269,7 @@ fn spoofed_frames_stay_where_they_are(red: &[Guest; 3]) {
             Forged { eth_src: locator, ..truth }.udp(4000, 4000, b"a-lie: locator as source"),
             Forged { eth_dst: locator, ..truth }.udp(4000, 4000, b"a-lie: locator"),
             truth.udp(67, 68, b"a-lie: dhcp server"),
-            truth.tagged(b"a-lie: tagged"),
+            truth.tagged(&[0x8100], b"a-lie: tagged"),
             Forged { ip_src: GATEWAY, ..truth }.arp(b"a-lie: arp for the gateway"),
             Forged { eth_src: stranger, ..truth }.arp(b"a-lie: arp mac"),
             Forged { eth_dst: [0xff; 6], ..gateway }.arp(b"a-lie: gratuitous"),
@@ -277,14 +285,20 @@ fn spoofed_frames_stay_where_they_are(red: &[Guest; 3]) {
     }
 }
 
-/// Asks the network's resolver for an IPv4 address.
-fn lookup(guest: &Guest, name: &str) -> Option<Ipv4Addr> {
+/// A question for an IPv4 address.
+fn question(name: &str) -> Vec<u8> {
     let mut question = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in name.split('.') {
         question.push(label.len() as u8);
         question.extend_from_slice(label.as_bytes());
     }
     question.extend_from_slice(&[0, 0, 1, 0, 1]);
+    question
+}
+
+/// Asks the network's resolver for an IPv4 address.
+fn lookup(guest: &Guest, name: &str) -> Option<Ipv4Addr> {
+    let question = question(name);
     let socket = udp(guest, Ipv4Addr::UNSPECIFIED, 0);
     let mut answer = [0; 512];
     for _ in 0..10 {

@@ -43,7 +43,11 @@ impl Host {
     }
 
     fn config(&self) -> SwitchConfig {
-        SwitchConfig { run_dir: self.daemons.run_dir.clone(), bridge: "br-test".into() }
+        SwitchConfig {
+            run_dir: self.daemons.run_dir.clone(),
+            bridge: "br-test".into(),
+            ..SwitchConfig::default()
+        }
     }
 
     fn run(&self, program: &str, arguments: &[&str]) -> String {

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Document, Position};
+use crate::{Document, HostTrace, NetworkState, Position, TraceStart};
 
 /// One line of `GET /host/v1/documents?position=N&lineage=L`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -98,6 +98,18 @@ pub enum HostQuery {
     /// Everything that the host has been told and what became of it: asked after the region's
     /// database was restored.
     Inventory,
+    /// Whether the flow table is as it should be.
+    NetworkState {
+        /// One port of the host, instead of all.
+        port_id: Option<String>,
+    },
+    /// Which way a packet takes through the flow table.
+    Trace {
+        /// What, and where from.
+        start: TraceStart,
+        /// Whether it is an answer within a connection that was let begin, not its first packet.
+        is_answer: bool,
+    },
 }
 
 /// The answer to a [`HostQuery`].
@@ -113,6 +125,16 @@ pub enum HostAnswer {
     Inventory {
         /// Its documents, those of a former lineage too.
         held: Vec<Held>,
+    },
+    /// The flow table, as it should be and as it is.
+    NetworkState {
+        /// Both.
+        state: Box<NetworkState>,
+    },
+    /// The way of a packet.
+    Trace {
+        /// Through this host.
+        trace: Box<HostTrace>,
     },
     /// The host cannot answer.
     Failed {

@@ -16,10 +16,12 @@
 
 mod document;
 mod frame;
+mod network_state;
 mod report;
 mod spec;
 
 pub use document::{Document, DocumentKind, Generation, PlacementEpoch, Position};
 pub use frame::*;
+pub use network_state::*;
 pub use report::*;
 pub use spec::*;

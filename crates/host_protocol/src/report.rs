@@ -160,6 +160,12 @@ pub struct HostFacts {
     /// it has run.
     #[serde(default)]
     pub booted_at: Option<i64>,
+    /// Flows that others changed in the switch and the agent put right, since it started.
+    #[serde(default)]
+    pub flows_mended: u64,
+    /// When it last had to, in seconds since the epoch.
+    #[serde(default)]
+    pub flows_mended_at: Option<i64>,
 }
 
 /// Facts of a port report.

@@ -89,6 +89,7 @@ pub async fn run(options: HostOptions, stop: CancellationToken) -> Result<()> {
         uid_base: 1_000_000_000,
         reserved_memory_mib: config.reserved_memory_mib,
         host_ip: None,
+        underlay_ageing: None,
         machine: Some(size),
     };
     let mut edges = machine.edges();

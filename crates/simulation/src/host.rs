@@ -138,6 +138,7 @@ impl SimulatedHost {
             uid_base: 1_000_000_000,
             reserved_memory_mib: 0,
             host_ip: None,
+            underlay_ageing: None,
             machine: Some(SIZE),
         };
         let (name, until) = (self.name.clone(), stop.clone());

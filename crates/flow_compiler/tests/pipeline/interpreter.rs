@@ -43,6 +43,16 @@ impl Bridge {
         }
     }
 
+    /// Whether no zone has heard more of a connection than one packet of the tuple itself.
+    pub fn is_first(&self, tuple: &Tuple) -> bool {
+        let reversed = tuple.reversed();
+        tuple.can_begin()
+            && self
+                .connections
+                .values()
+                .all(|zone| zone.get(tuple) != Some(&true) && !zone.contains_key(&reversed))
+    }
+
     /// Frames that leave, with the ports by which they do.
     pub fn run(&mut self, in_port: u32, frame: &Frame) -> Vec<(u32, Frame)> {
         let mut out = Vec::new();

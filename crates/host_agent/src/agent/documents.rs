@@ -66,6 +66,8 @@ pub enum Touched {
 /// All documents of the host.
 #[derive(Debug, Default)]
 pub struct Documents {
+    /// The newest position among them, in the lineage that is followed.
+    pub position: u64,
     /// The host's own, with its id.
     pub host: Option<(String, Wanted<HostSpec>)>,
     /// Networks by id.
@@ -84,6 +86,9 @@ impl Documents {
     /// Takes a document that has been stored.
     pub fn put(&mut self, stored: StoredDocument) -> Touched {
         let StoredDocument { document, known } = stored;
+        if known {
+            self.position = self.position.max(document.position);
+        }
         match document.kind {
             DocumentKind::Host => {
                 let former = self.host.take().map(|(_, wanted)| wanted);
@@ -145,6 +150,7 @@ impl Documents {
         if let Some((_, wanted)) = &mut self.host {
             wanted.known = false;
         }
+        self.position = 0;
         all(&mut self.networks);
         all(&mut self.ports);
         all(&mut self.neighbours);

@@ -48,6 +48,7 @@ async fn report(shared: &Shared, space: PoolSpace) {
     };
     let config = &shared.config;
     let machine = config.machine.unwrap_or_else(machine_size);
+    let mended = *lock(&shared.mended);
     let facts = HostFacts {
         hostname: hostname(),
         vcpus: machine.vcpus,
@@ -60,6 +61,8 @@ async fn report(shared: &Shared, space: PoolSpace) {
         host_ip: config.host_ip.map(|ip| ip.to_string()).or_else(first_address).unwrap_or_default(),
         cpu_model: read("/proc/cpuinfo").as_deref().and_then(cpu_model).unwrap_or_default(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        flows_mended: mended.flows,
+        flows_mended_at: mended.at,
         booted_at: *BOOTED_AT.get_or_init(|| read("/proc/stat").as_deref().and_then(booted_at)),
     };
     shared.report(DocumentKind::Host, &id, &wanted, ReportState::Done, &facts, None).await;

@@ -21,7 +21,8 @@ use crate::hypervisor::{
 use crate::image_cache::{Cached, ImageError, Images};
 use crate::pool::{DiskFile, DiskRequest, Pool, PoolError, PoolServer, PoolSpace};
 use crate::switch::{
-    Applied, Switch, SwitchError, SwitchEvent, SwitchPort, SwitchReady, SwitchSetup, Verified,
+    Applied, Switch, SwitchError, SwitchEvent, SwitchPort, SwitchReady, SwitchSetup, TableRead,
+    Verified,
 };
 
 /// The same edges, with points around what changes the machine.
@@ -219,6 +220,18 @@ impl Switch for Killable {
 
     fn verify(&self) -> BoxFuture<'_, Result<Verified, SwitchError>> {
         self.0.switch.verify()
+    }
+
+    fn read(&self) -> BoxFuture<'_, Result<TableRead, SwitchError>> {
+        self.0.switch.read()
+    }
+
+    fn announce(
+        &self,
+        ofport: u32,
+        frames: Vec<Vec<u8>>,
+    ) -> BoxFuture<'_, Result<(), SwitchError>> {
+        self.0.switch.announce(ofport, frames)
     }
 
     fn flush_zone(&self, zone: u16) -> BoxFuture<'_, Result<(), SwitchError>> {

@@ -111,6 +111,7 @@ impl World {
             uid_base: self.uid_base,
             reserved_memory_mib: 0,
             host_ip: None,
+            underlay_ageing: None,
             machine: None,
         };
         let agent = Agent::start(config, edges, store.clone(), shutdown.clone()).await.unwrap();

@@ -9,6 +9,7 @@
 //! Nothing is started before what runs is known, and nothing waits for the control plane: after a
 //! reboot of the machine its guests are back before the region is.
 
+pub mod announce;
 mod documents;
 mod facts;
 mod failure;
@@ -19,10 +20,13 @@ mod network;
 mod network_input;
 mod operations;
 pub mod plan;
+mod questions;
 mod reboot;
 mod server;
 mod shared;
 mod start;
+#[cfg(test)]
+mod switch_tests;
 #[cfg(test)]
 mod tests;
 
@@ -116,6 +120,10 @@ impl Agent {
             network_wake: Notify::new(),
             facts_wake: Notify::new(),
             switch_version: Mutex::default(),
+            in_force: Mutex::default(),
+            mended: Mutex::default(),
+            announced: Mutex::default(),
+            announce_wake: Notify::new(),
             running: Mutex::default(),
             inboxes: Mutex::default(),
             ending: watch::Sender::new(false),
@@ -159,6 +167,7 @@ impl Agent {
         }
         shared.tasks.spawn(network::run(Arc::clone(shared)));
         shared.tasks.spawn(facts::run(Arc::clone(shared)));
+        shared.tasks.spawn(announce::run(Arc::clone(shared)));
         shared.network_wake.notify_one();
     }
 
@@ -338,6 +347,12 @@ impl Listener for Ear {
         Box::pin(async move {
             let (server_id, lines) = match query {
                 HostQuery::ConsoleLog { server_id, lines } => (server_id, lines),
+                HostQuery::NetworkState { port_id } => {
+                    return questions::network_state(&self.0, port_id).await;
+                }
+                HostQuery::Trace { start, is_answer } => {
+                    return questions::way_of(&self.0, start, is_answer).await;
+                }
                 HostQuery::Inventory => {
                     return match self.0.store.inventory().await {
                         Ok(held) => HostAnswer::Inventory { held },

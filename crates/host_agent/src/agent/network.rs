@@ -20,8 +20,10 @@ use host_protocol::{
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::MissedTickBehavior;
 
+use super::announce::{Announced, locators};
 use super::documents::Wanted;
 use super::network_input::{Input, collect};
+use super::questions::InForce;
 use super::shared::{ReadyPort, Shared, lock};
 use crate::edges::{LinkError, NamespacePort};
 use crate::link::Backoff;
@@ -30,7 +32,7 @@ use crate::store::StoreError;
 use crate::switch::{SwitchError, SwitchEvent, SwitchPort, SwitchReady, SwitchSetup};
 
 /// How often the flow table is read back and compared.
-const VERIFY_INTERVAL: Duration = Duration::from_secs(300);
+const VERIFY_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Why the network is not as wanted; tried again.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +57,8 @@ struct Fabric {
     ports: Option<Vec<SwitchPort>>,
     ofports: BTreeMap<String, u32>,
     zones: BTreeMap<String, u16>,
+    /// Counts how often the switch was made ready.
+    times_ready: u64,
     /// What was last said of each object, so that the store is asked about changes only.
     said: BTreeMap<(DocumentKind, String), Said>,
 }
@@ -135,13 +139,23 @@ pub(super) async fn run(shared: Arc<Shared>) {
     }
 }
 
-async fn check(shared: &Shared) {
+pub(super) async fn check(shared: &Shared) {
     match shared.edges.switch.verify().await {
-        Ok(verified) if verified.repaired > 0 => tracing::error!(
-            repaired = verified.repaired,
-            found = verified.found,
-            "the flow table was not what was set; somebody else writes to the bridge"
-        ),
+        Ok(verified) if verified.repaired > 0 => {
+            tracing::error!(
+                repaired = verified.repaired,
+                found = verified.found,
+                "the flow table was not what was set; somebody else writes to the bridge"
+            );
+            {
+                let mut mended = lock(&shared.mended);
+                mended.flows += verified.repaired as u64;
+                let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+                mended.at = now.ok().and_then(|now| i64::try_from(now.as_secs()).ok());
+            }
+            // The region hears of it.
+            shared.facts_wake.notify_one();
+        }
         Ok(verified) => {
             tracing::debug!(found = verified.found, checksum = %verified.checksum, "flow table verified");
         }
@@ -202,6 +216,7 @@ impl Fabric {
             );
         }
         edges.responders.update(input.tables.clone());
+        self.in_force(shared, &input, &ready, &refused);
         self.publish(shared, &input, &refused);
         self.report(shared, &input, &refused).await;
         self.take_down(shared, &input).await?;
@@ -226,6 +241,7 @@ impl Fabric {
         tracing::info!(version = %ready.version, wire = ?ready.wire_ofport, responders = ?ready.responder_ofport, "the switch is ready");
         *lock(&shared.switch_version) = ready.version.clone();
         shared.facts_wake.notify_one();
+        self.times_ready += 1;
         self.ready = Some(ready.clone());
         Ok(ready)
     }
@@ -286,6 +302,43 @@ impl Fabric {
             }
         }
         placed
+    }
+
+    /// Says what is in force now, and which locators the underlay should know.
+    fn in_force(
+        &self,
+        shared: &Shared,
+        input: &Input,
+        ready: &SwitchReady,
+        refused: &BTreeMap<String, ReportError>,
+    ) {
+        let good = || input.ports.iter().filter(|(id, _)| !refused.contains_key(*id));
+        let ofport = |id: &String| {
+            let link = self.links.get(id)?;
+            Some((id.clone(), *self.ofports.get(&link.device)?))
+        };
+        *lock(&shared.in_force) = InForce {
+            position: input.position,
+            generations: good().map(|(id, wanted)| (id.clone(), wanted.generation)).collect(),
+            ofports: good().filter_map(|(id, _)| ofport(id)).collect(),
+            wire: ready.wire_ofport,
+            responder: ready.responder_ofport,
+        };
+        let ports = good().filter_map(|(_, wanted)| wanted.spec.as_ref());
+        let wanted = Announced {
+            wire: ready.wire_ofport,
+            locators: locators(
+                input.host.host_number,
+                ports.filter(|spec| spec.admin_state_up).map(|spec| spec.port_number),
+                input.networks.values().map(|network| network.network_number),
+            ),
+            since: self.times_ready,
+        };
+        let mut announced = lock(&shared.announced);
+        if *announced != wanted {
+            *announced = wanted;
+            shared.announce_wake.notify_one();
+        }
     }
 
     /// Tells the servers which ports they may use.

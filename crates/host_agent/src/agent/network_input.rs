@@ -10,6 +10,8 @@ use crate::edges::ResponderTables;
 
 /// The documents that the network is made from.
 pub(super) struct Input {
+    /// Position of the newest document.
+    pub position: u64,
     pub host: HostSpec,
     pub networks: BTreeMap<String, NetworkSpec>,
     pub ports: BTreeMap<String, Wanted<PortSpec>>,
@@ -56,6 +58,7 @@ pub(super) fn collect(shared: &Shared) -> Option<Input> {
             .collect(),
     };
     Some(Input {
+        position: documents.position,
         host,
         networks,
         ports,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use host_protocol::{DocumentKind, ReportError, ReportState};
 use serde::Serialize;
@@ -10,7 +11,9 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::announce::Announced;
 use super::documents::{Documents, Wanted};
+use super::questions::{InForce, Mended};
 use crate::edges::{Links, Responders};
 use crate::hypervisor::{GuestEvent, Hypervisor, HypervisorFacts};
 use crate::image_cache::Images;
@@ -51,6 +54,9 @@ pub struct AgentConfig {
     pub reserved_memory_mib: u64,
     /// Address shown to operators.
     pub host_ip: Option<IpAddr>,
+    /// How long the underlay's switches remember an address that is silent; `None` when locators are
+    /// not announced.
+    pub underlay_ageing: Option<Duration>,
     /// What a simulated machine has; absent, the kernel is asked.
     pub machine: Option<MachineSize>,
 }
@@ -116,6 +122,14 @@ pub struct Shared {
     pub facts_wake: Notify,
     /// The switch's version, once it is known.
     pub switch_version: Mutex<String>,
+    /// What the network's task last put in force.
+    pub in_force: Mutex<InForce>,
+    /// What it had to put right.
+    pub mended: Mutex<Mended>,
+    /// Locators that the underlay should know.
+    pub announced: Mutex<Announced>,
+    /// Wakes the task that announces them.
+    pub announce_wake: Notify,
     /// Servers with a living guest: their devices are not removed under them.
     pub running: Mutex<HashSet<String>>,
     /// Server tasks by server.

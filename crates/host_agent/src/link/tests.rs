@@ -117,6 +117,9 @@ impl Listener for Ear {
                     HostAnswer::ConsoleLog { output: server_id }
                 }
                 HostQuery::Inventory => HostAnswer::Inventory { held: Vec::new() },
+                HostQuery::NetworkState { .. } | HostQuery::Trace { .. } => {
+                    HostAnswer::Failed { message: "no switch".into(), not_found: false }
+                }
             }
         })
     }

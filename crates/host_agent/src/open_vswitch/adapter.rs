@@ -14,7 +14,8 @@ use super::flow_table::FlowTable;
 use crate::BoxFuture;
 use crate::config::SwitchConfig;
 use crate::switch::{
-    Applied, Switch, SwitchError, SwitchEvent, SwitchPort, SwitchReady, SwitchSetup, Verified,
+    Applied, Switch, SwitchError, SwitchEvent, SwitchPort, SwitchReady, SwitchSetup, TableRead,
+    Verified,
 };
 
 /// Note on a port that says whose it is: `guest` or `fixed`. Ports without it are never touched.
@@ -261,6 +262,18 @@ impl Switch for OpenVswitch {
 
     fn verify(&self) -> BoxFuture<'_, Result<Verified, SwitchError>> {
         Box::pin(self.flows.verify())
+    }
+
+    fn read(&self) -> BoxFuture<'_, Result<TableRead, SwitchError>> {
+        Box::pin(self.flows.read())
+    }
+
+    fn announce(
+        &self,
+        ofport: u32,
+        frames: Vec<Vec<u8>>,
+    ) -> BoxFuture<'_, Result<(), SwitchError>> {
+        Box::pin(self.flows.announce(ofport, frames))
     }
 
     fn flush_zone(&self, zone: u16) -> BoxFuture<'_, Result<(), SwitchError>> {

@@ -17,11 +17,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use openflow::wire::{FlowStatsEntry, RawMatch};
-use openflow::{Actions, Connection, ConnectionError, Flow, FlowMod, Match, Options};
-use sha2::{Digest, Sha256};
+use openflow::{Actions, Connection, ConnectionError, Flow, FlowMod, Match, Options, PacketOut};
 use tokio::sync::Mutex;
 
-use crate::switch::{Applied, SwitchError, Verified};
+use crate::switch::{self, Applied, CountedFlow, SwitchError, TableRead, Verified};
 
 /// What names a flow in a table; two flows cannot share it.
 type Key = (u8, u16, Match);
@@ -65,14 +64,9 @@ fn difference(from: &Table, to: &Table) -> (Vec<FlowMod>, Applied) {
     (changes, applied)
 }
 
-/// SHA-256 over the flows in order, as text; the same for the same table, whoever computes it.
 fn checksum(table: &Table) -> String {
-    let mut sum = Sha256::new();
-    for (key, effect) in table {
-        sum.update(flow(key, effect).to_string().as_bytes());
-        sum.update(b"\n");
-    }
-    sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    let flows: Vec<Flow> = table.iter().map(|(key, effect)| flow(key, effect)).collect();
+    switch::checksum(&flows)
 }
 
 /// What a dump showed.
@@ -201,6 +195,39 @@ impl FlowTable {
         send(&connection, changes).await?;
         state.in_step = true;
         Ok(Verified { found, repaired, checksum })
+    }
+
+    /// Reads the table back and changes nothing.
+    ///
+    /// # Errors
+    /// When vswitchd cannot be reached.
+    pub async fn read(&self) -> Result<TableRead, SwitchError> {
+        let mut state = self.state.lock().await;
+        let connection = Self::connected(&self.socket, &mut state).await?;
+        let mut read = TableRead::default();
+        let wanted = state.wanted.iter().flatten();
+        read.wanted = wanted.map(|(key, effect)| flow(key, effect)).collect();
+        for entry in connection.dump_all().await.map_err(refused)? {
+            match entry {
+                FlowStatsEntry::Known(stats) => {
+                    read.flows.push(CountedFlow { flow: stats.flow, packets: stats.packets });
+                }
+                FlowStatsEntry::Foreign { .. } => read.foreign += 1,
+            }
+        }
+        Ok(read)
+    }
+
+    /// Sends frames out of a port, past the table.
+    ///
+    /// # Errors
+    /// When vswitchd cannot be reached.
+    pub async fn announce(&self, ofport: u32, frames: Vec<Vec<u8>>) -> Result<(), SwitchError> {
+        let connection = self.connection().await?;
+        for frame in frames {
+            connection.packet_out(&PacketOut::to_port(ofport, frame)).await.map_err(refused)?;
+        }
+        Ok(())
     }
 
     /// Forgets the tracked connections of a conntrack zone.

@@ -26,7 +26,8 @@ use crate::hypervisor::{
 use crate::image_cache::{Cached, ImageError, Images};
 use crate::pool::{CachedImage, DiskFile, DiskRequest, Pool, PoolError, PoolServer, PoolSpace};
 use crate::switch::{
-    Applied, Switch, SwitchError, SwitchEvent, SwitchPort, SwitchReady, SwitchSetup, Verified,
+    Applied, CountedFlow, Switch, SwitchError, SwitchEvent, SwitchPort, SwitchReady, SwitchSetup,
+    TableRead, Verified,
 };
 
 /// A simulated guest.
@@ -492,6 +493,21 @@ impl Switch for SimulatedMachine {
     fn verify(&self) -> BoxFuture<'_, Result<Verified, SwitchError>> {
         let found = self.state().flows.len();
         ready(Ok(Verified { found, ..Verified::default() }))
+    }
+
+    fn read(&self) -> BoxFuture<'_, Result<TableRead, SwitchError>> {
+        let state = self.state();
+        if state.switch_is_down() {
+            return ready(Err(SwitchError::Unreachable("down".to_owned())));
+        }
+        let wanted = state.flows.clone();
+        let counted = |flow: &openflow::Flow| CountedFlow { flow: flow.clone(), packets: 0 };
+        let flows = wanted.iter().map(counted).collect();
+        ready(Ok(TableRead { flows, foreign: 0, wanted }))
+    }
+
+    fn announce(&self, _: u32, _: Vec<Vec<u8>>) -> BoxFuture<'_, Result<(), SwitchError>> {
+        ready(Ok(()))
     }
 
     fn flush_zone(&self, zone: u16) -> BoxFuture<'_, Result<(), SwitchError>> {

@@ -1,7 +1,7 @@
 //! Sockets inside a guest's namespace, and raw frames.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -54,29 +54,68 @@ pub struct Tap {
 
 impl Tap {
     pub fn open(guest: &Guest) -> Self {
-        let (socket, index) = inside(guest, || {
-            let socket = socket(
-                AddressFamily::Packet,
-                SockType::Raw,
-                SockFlag::SOCK_CLOEXEC,
-                SockProtocol::EthAll,
+        inside(guest, || Tap::device(&guest.device))
+    }
+
+    /// The host's end of a guest's NIC: what leaves the guest comes by here.
+    pub fn outside(guest: &Guest) -> Self {
+        Tap::device(&guest.device)
+    }
+
+    /// A device of this thread's own namespace.
+    pub fn device(name: &str) -> Self {
+        let index = nix::net::if_::if_nametoindex(name).unwrap() as i32;
+        let socket = socket(
+            AddressFamily::Packet,
+            SockType::Raw,
+            SockFlag::SOCK_CLOEXEC,
+            SockProtocol::EthAll,
+        )
+        .unwrap();
+        // SAFETY: sockaddr_ll is plain data for which all zeroes is a valid value.
+        let mut only: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+        only.sll_family = libc::AF_PACKET as u16;
+        only.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+        only.sll_ifindex = index;
+        // SAFETY: the address lives across the call and the length is its own.
+        let bound = unsafe {
+            libc::bind(
+                socket.as_raw_fd(),
+                (&raw const only).cast(),
+                size_of::<libc::sockaddr_ll>() as u32,
             )
-            .unwrap();
-            let index = nix::net::if_::if_nametoindex(guest.device.as_str()).unwrap();
-            (socket, index as i32)
-        });
+        };
+        assert_eq!(bound, 0, "{}", io::Error::last_os_error());
         setsockopt(&socket, ReceiveTimeout, &TimeVal::milliseconds(100)).unwrap();
         Tap { socket, index }
     }
 
     pub fn send(&self, frame: &[u8]) {
+        let sent = self.try_send(frame);
+        assert_eq!(sent, frame.len() as isize, "{}", io::Error::last_os_error());
+    }
+
+    /// Drops the frame when the device's queue is full.
+    pub fn send_if_room(&self, frame: &[u8]) {
+        self.try_send(frame);
+    }
+
+    /// The next frame that is there already.
+    pub fn next(&self) -> Option<Vec<u8>> {
+        let mut buffer = [0; 2048];
+        let flags = nix::sys::socket::MsgFlags::MSG_DONTWAIT;
+        let length = nix::sys::socket::recv(self.socket.as_raw_fd(), &mut buffer, flags).ok()?;
+        Some(buffer[..length].to_vec())
+    }
+
+    fn try_send(&self, frame: &[u8]) -> isize {
         // SAFETY: sockaddr_ll is plain data for which all zeroes is a valid value.
         let mut to: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
         to.sll_family = libc::AF_PACKET as u16;
         to.sll_ifindex = self.index;
         to.sll_halen = 6;
         // SAFETY: the frame and the address live for the call, and their lengths are their own.
-        let sent = unsafe {
+        unsafe {
             libc::sendto(
                 self.socket.as_raw_fd(),
                 frame.as_ptr().cast(),
@@ -85,8 +124,7 @@ impl Tap {
                 (&raw const to).cast(),
                 size_of::<libc::sockaddr_ll>() as u32,
             )
-        };
-        assert_eq!(sent, frame.len() as isize, "{}", io::Error::last_os_error());
+        }
     }
 
     /// Reads frames until each marker was in one, in any order (the switch may turn frames that
@@ -139,10 +177,13 @@ impl Forged {
         frame
     }
 
-    /// The same inside an 802.1Q tag.
-    pub fn tagged(&self, payload: &[u8]) -> Vec<u8> {
+    /// The same inside tags of these types, outermost first.
+    pub fn tagged(&self, kinds: &[u16], payload: &[u8]) -> Vec<u8> {
         let mut frame = self.udp(4000, 4000, payload);
-        frame.splice(12..12, [0x81, 0x00, 0x00, 0x05]);
+        for kind in kinds.iter().rev() {
+            let [a, b] = kind.to_be_bytes();
+            frame.splice(12..12, [a, b, 0x00, 0x05]);
+        }
         frame
     }
 
@@ -156,5 +197,61 @@ impl Forged {
         frame.extend_from_slice(&self.ip_dst.octets());
         frame.extend_from_slice(payload);
         frame
+    }
+}
+
+/// The internet's checksum (RFC 1071).
+fn checksum(bytes: &[u8]) -> u16 {
+    let words = bytes
+        .chunks(2)
+        .map(|pair| (u32::from(pair[0]) << 8) | pair.get(1).map_or(0, |low| u32::from(*low)));
+    let mut sum: u32 = words.sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+/// Addresses of a frame to forge over IPv6.
+#[derive(Clone, Copy)]
+pub struct Forged6 {
+    pub eth_src: [u8; 6],
+    pub eth_dst: [u8; 6],
+    pub ip_src: Ipv6Addr,
+    pub ip_dst: Ipv6Addr,
+}
+
+impl Forged6 {
+    /// A UDP datagram with this payload.
+    pub fn udp(&self, from: u16, to: u16, payload: &[u8]) -> Vec<u8> {
+        let builder = etherparse::PacketBuilder::ethernet2(self.eth_src, self.eth_dst)
+            .ipv6(self.ip_src.octets(), self.ip_dst.octets(), 64)
+            .udp(from, to);
+        let mut frame = Vec::new();
+        builder.write(&mut frame, payload).unwrap();
+        frame
+    }
+
+    /// A message of ICMPv6 with the hop limit of neighbour discovery; the payload is an option that
+    /// nobody knows (RFC 4727).
+    pub fn icmp(&self, kind: u8, rest: &[u8], payload: &[u8]) -> Vec<u8> {
+        let length = (payload.len() + 2).next_multiple_of(8);
+        let mut option = vec![253, (length / 8) as u8];
+        option.extend_from_slice(payload);
+        option.resize(length, 0);
+        let mut body = [&[kind, 0, 0, 0][..], rest, &option].concat();
+        let (src, dst) = (self.ip_src.octets(), self.ip_dst.octets());
+        let pseudo = [&src[..], &dst, &(body.len() as u32).to_be_bytes(), &[0, 0, 0, 58]].concat();
+        let sum = checksum(&[pseudo, body.clone()].concat());
+        body[2..4].copy_from_slice(&sum.to_be_bytes());
+        let [l1, l0] = (body.len() as u16).to_be_bytes();
+        let header = [&[0x60, 0, 0, 0, l1, l0, 58, 255][..], &src, &dst].concat();
+        [&self.eth_dst[..], &self.eth_src, &[0x86, 0xdd], &header, &body].concat()
+    }
+
+    /// A neighbour advertisement that a target is at a MAC.
+    pub fn advertisement(&self, target: Ipv6Addr, mac: [u8; 6], payload: &[u8]) -> Vec<u8> {
+        let rest = [&[0x20, 0, 0, 0][..], &target.octets(), &[2, 1], &mac].concat();
+        self.icmp(136, &rest, payload)
     }
 }

@@ -50,14 +50,21 @@ impl Switch {
         let switch = Switch { directory };
         let database = switch.path("conf.db");
         run("ovsdb-tool", &["create", &database, "/usr/share/openvswitch/vswitch.ovsschema"]);
-        switch.daemon(
-            "ovsdb-server",
-            &[&database, &format!("--remote=punix:{}", switch.path("db.sock"))],
-        );
+        switch.start_daemon("ovsdb-server");
         switch.control(&["--no-wait", "init"]);
-        let socket = format!("unix:{}", switch.path("db.sock"));
-        switch.daemon("ovs-vswitchd", &[&socket, "--disable-system"]);
+        switch.start_daemon("ovs-vswitchd");
         switch
+    }
+
+    fn start_daemon(&self, name: &str) {
+        let socket = self.path("db.sock");
+        match name {
+            "ovsdb-server" => {
+                let remote = format!("--remote=punix:{socket}");
+                self.daemon(name, &[&self.path("conf.db"), &remote]);
+            }
+            _ => self.daemon(name, &[&format!("unix:{socket}"), "--disable-system"]),
+        }
     }
 
     fn path(&self, name: &str) -> String {
@@ -132,7 +139,8 @@ pub struct World {
     runtime: tokio::runtime::Runtime,
     switch: Switch,
     hosts: Vec<Host>,
-    wires: Vec<String>,
+    /// The hosts' devices towards each other, on their bridges.
+    pub wires: Vec<String>,
     pub networks: Vec<NetworkSpec>,
     /// Ports by host.
     pub ports: Vec<(usize, PortSpec)>,
@@ -140,8 +148,21 @@ pub struct World {
 }
 
 impl World {
-    /// Hosts 1 and 2, without guests.
+    /// Hosts 1 and 2, without guests, on one wire.
     pub fn new(networks: Vec<NetworkSpec>) -> Self {
+        World::build(networks, 2, None)
+    }
+
+    /// Some hosts on a switch that learns addresses and forgets those that are silent for so long.
+    pub fn on_learning_underlay(
+        networks: Vec<NetworkSpec>,
+        hosts: usize,
+        ageing: Duration,
+    ) -> Self {
+        World::build(networks, hosts, Some(ageing))
+    }
+
+    fn build(networks: Vec<NetworkSpec>, hosts: usize, ageing: Option<Duration>) -> Self {
         // Everything that follows is in a network of its own: this thread, what it spawns, and
         // the runtime's threads. Two userspace datapaths cannot share one (both have a device
         // `ovs-netdev`), and nothing of the test is seen outside.
@@ -155,13 +176,33 @@ impl World {
             .build()
             .unwrap();
         let switch = Switch::start();
-        let wires = vec![format!("{tag}w0"), format!("{tag}w1")];
-        run("ip", &["link", "add", &wires[0], "type", "veth", "peer", "name", &wires[1]]);
-        for wire in &wires {
-            run("ip", &["link", "set", wire, "up"]);
-            run("ethtool", &["-K", wire, "tx", "off"]);
+        let wires: Vec<String> = (0..hosts).map(|host| format!("{tag}w{host}")).collect();
+        let mut devices = wires.clone();
+        match ageing {
+            None => {
+                run("ip", &["link", "add", &wires[0], "type", "veth", "peer", "name", &wires[1]]);
+            }
+            Some(ageing) => {
+                let underlay = format!("{tag}ub");
+                let centiseconds = (ageing.as_millis() / 10).to_string();
+                let bridge =
+                    ["type", "bridge", "ageing_time", &centiseconds, "mcast_snooping", "0"];
+                run("ip", &[&["link", "add", &underlay][..], &bridge].concat());
+                for (host, wire) in wires.iter().enumerate() {
+                    let port = format!("{tag}u{host}");
+                    run("ip", &["link", "add", wire, "type", "veth", "peer", "name", &port]);
+                    run("ip", &["link", "set", &port, "master", &underlay]);
+                    devices.push(port);
+                }
+                devices.push(underlay);
+            }
         }
-        let hosts = (0..2)
+        for device in &devices {
+            let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{device}/disable_ipv6"), "1");
+            run("ip", &["link", "set", device, "up"]);
+            output("ethtool", &["-K", device, "tx", "off"]);
+        }
+        let hosts = (0..hosts)
             .map(|index| Host::start(&runtime, &switch, &tag, index, &wires[index]))
             .collect();
         World { runtime, switch, hosts, wires, networks, ports: Vec::new(), servers: Vec::new() }
@@ -193,6 +234,36 @@ impl World {
     pub fn port(&mut self, id: &str) -> &mut PortSpec {
         let found = self.ports.iter_mut().find(|(_, port)| port.port_id == id);
         &mut found.unwrap().1
+    }
+
+    /// Kills a daemon as a crash would, starts it again, and does what the agent does then.
+    pub fn kill_and_restart(&mut self, name: &str) {
+        let file = self.switch.path(&format!("{name}.pid"));
+        let pid: i32 = std::fs::read_to_string(file).unwrap().trim().parse().unwrap();
+        let killed = nix::unistd::Pid::from_raw(pid);
+        nix::sys::signal::kill(killed, nix::sys::signal::Signal::SIGKILL).unwrap();
+        let stat = format!("/proc/{pid}/stat");
+        eventually("a daemon's end", || {
+            std::fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z "))
+        });
+        self.switch.start_daemon(name);
+        if name == "ovs-vswitchd" {
+            for host in &mut self.hosts {
+                let number = |device: &str| {
+                    let get = ["get", "interface", device, "ofport"];
+                    self.switch.control(&get).parse::<u32>().unwrap()
+                };
+                host.responder_ofport = number(&host.responder_device);
+                for (port_id, ofport) in &mut host.ofports {
+                    *ofport = number(&device_name(&host.prefix, port_id));
+                }
+            }
+            for (host, wire) in self.hosts.iter_mut().zip(&self.wires) {
+                let get = ["get", "interface", wire, "ofport"];
+                host.wire_ofport = self.switch.control(&get).parse().unwrap();
+            }
+            self.apply();
+        }
     }
 
     /// Both bridges are in one datapath, so zones are one port's on either.

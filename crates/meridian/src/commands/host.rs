@@ -33,6 +33,10 @@ pub struct Join {
     /// Network device towards the other hosts of the L2 domain.
     #[arg(long)]
     pub underlay: Option<String>,
+    /// How long the underlay's switches remember an address that is silent, in seconds: the
+    /// shortest among them.
+    #[arg(long, default_value_t = 300)]
+    pub underlay_ageing: u64,
     /// Two to six lower-case letters or digits, first in the names of devices on this machine.
     #[arg(long, default_value = "mer")]
     pub prefix: String,
@@ -77,6 +81,7 @@ pub fn join(join: Join) -> Result<()> {
         switch: SwitchConfig {
             run_dir: layout.run().join("ovs"),
             bridge: format!("{}-br", join.prefix),
+            underlay_ageing_seconds: join.underlay_ageing,
         },
         responders: RespondersConfig {
             enabled: true,

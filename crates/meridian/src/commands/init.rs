@@ -51,6 +51,7 @@ pub async fn run(layout: &Layout, options: Options) -> Result<()> {
             token,
             name: machine_name(),
             underlay: None,
+            underlay_ageing: 300,
             prefix: config.instance.prefix.clone(),
             accelerator: None,
             host_ip: Some(config.api.listen.ip()),

@@ -36,7 +36,7 @@ impl Compute {
             HostAnswer::Failed { message, .. } => Err(Fault::internal(format!(
                 "The console of server {id} cannot be read: {message}"
             ))),
-            HostAnswer::Inventory { .. } => Err(Fault::internal(format!(
+            _ => Err(Fault::internal(format!(
                 "The console of server {id} cannot be read: the host answered something else."
             ))),
         }

@@ -123,6 +123,7 @@ impl World {
             uid_base: 1_000_000,
             reserved_memory_mib: 0,
             host_ip: None,
+            underlay_ageing: None,
             machine: None,
         };
         let agent =
@@ -265,7 +266,7 @@ fn mac() -> cloud_types::MacAddress {
     "fa:16:3e:00:00:01".parse().unwrap()
 }
 
-fn host() -> HostSpec {
+pub(super) fn host() -> HostSpec {
     HostSpec {
         name: "host".to_owned(),
         host_number: 7,
@@ -275,7 +276,7 @@ fn host() -> HostSpec {
     }
 }
 
-fn network() -> NetworkSpec {
+pub(super) fn network() -> NetworkSpec {
     NetworkSpec {
         network_id: NETWORK.to_owned(),
         network_number: 3,
@@ -285,7 +286,7 @@ fn network() -> NetworkSpec {
     }
 }
 
-fn port() -> PortSpec {
+pub(super) fn port() -> PortSpec {
     PortSpec {
         port_id: PORT.to_owned(),
         network_id: NETWORK.to_owned(),
