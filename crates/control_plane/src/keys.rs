@@ -24,6 +24,13 @@ pub enum Use {
 /// # Errors
 /// When the wait is too short or the keys cannot be read or written.
 pub fn rotate(layout: &Layout, what: Use, wait: Duration) -> Result<String> {
+    // A path that was mistyped would get keys that nobody uses.
+    anyhow::ensure!(
+        layout.config().exists(),
+        "there is no cloud in {}: it has no {}. Nothing was changed; give the state directory",
+        layout.root().display(),
+        layout.config().display()
+    );
     let (directory, now) = (layout.token_keys(), SystemClock.now());
     let (rotated, used) = match what {
         Use::Tokens => (identity::rotate_token_keys(&directory, now, wait)?, "signs tokens"),

@@ -102,6 +102,7 @@ pub fn backup(from: &Path, to: &Path) -> Result<(), DatabaseError> {
         let source = Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_ONLY)
             .map_err(sqlite("open"))?;
         source.busy_timeout(PATIENCE).map_err(sqlite("busy_timeout"))?;
+        crate::sqlite::private(draft).map_err(io)?;
         let mut copy = Connection::open(draft).map_err(sqlite("open"))?;
         {
             // In one step, on one snapshot: writers go on meanwhile, and are not in the copy.

@@ -32,6 +32,7 @@ use crate::policy::PolicyError;
 use crate::rate::RateLimiter;
 use crate::request_id;
 use crate::routes::{BodyLimit, RouteInfo, Routes};
+use crate::unread;
 
 /// The peer of a connection, put into each request by [`crate::serve`].
 #[derive(Clone, Copy, Debug)]
@@ -175,12 +176,13 @@ impl App {
                 .into_response(),
                 Ok(_permit) => {
                     request.extensions_mut().insert(arrived.clone());
+                    let (whole, rest) = unread::watched(request);
+                    request = whole;
                     without_trailing_slash(&mut request);
                     let routed = self.router.clone().oneshot(request);
-                    match routed.instrument(span.clone()).await {
-                        Ok(response) => response,
-                        Err(never) => match never {},
-                    }
+                    let Ok(response) = routed.instrument(span.clone()).await;
+                    rest.read().await;
+                    response
                 }
             },
         };

@@ -33,6 +33,7 @@ mod serve;
 mod service;
 pub mod tls;
 mod token;
+mod unread;
 
 pub use app::{App, AppError, Peer};
 pub use axum::Json;

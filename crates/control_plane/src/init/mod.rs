@@ -7,6 +7,7 @@ mod clouds;
 mod database;
 
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use ::database::{Database, DatabaseConfig, Origin};
@@ -196,7 +197,9 @@ pub async fn open_database(layout: &Layout, config: &Config) -> Result<Database>
         Some(path) => {
             let path = layout.root().join(path);
             if let Some(folder) = path.parent() {
-                std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+                // Hashes of passwords and users' data are in it.
+                let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+                made.with_context(|| folder.display().to_string())?;
             }
             DatabaseConfig::Sqlite { path }
         }

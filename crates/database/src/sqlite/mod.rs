@@ -27,7 +27,7 @@ use crate::{DatabaseError, sql_text};
 pub(crate) use classify::classify;
 pub(crate) use executor::Executor;
 pub(crate) use job::{Job, make_job};
-pub(crate) use session::SqliteSession;
+pub(crate) use session::{SqliteSession, private};
 use threads::{Readers, Writer};
 
 /// Threads that answer reads; each keeps a connection with a small cache.

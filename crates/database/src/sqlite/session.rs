@@ -1,6 +1,7 @@
 //! One connection to SQLite and its statements.
 
 use std::collections::HashMap;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,6 +17,13 @@ use crate::{DatabaseError, Row, Value, sql_text};
 /// How long a statement waits for another process's lock on the file. The writer tries more than
 /// once, so a request waits somewhat longer before it fails.
 const BUSY: Duration = Duration::from_secs(5);
+
+/// Makes the file where there is none, for its owner alone: hashes of passwords are in it. SQLite
+/// gives the files beside it the same mode.
+pub(crate) fn private(path: &Path) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600).open(path).map(drop)
+}
 
 /// A connection. In a mutex only to be shareable between threads by type; never contended.
 pub(crate) struct SqliteSession {
@@ -43,6 +51,9 @@ impl SqliteSession {
                         path.display()
                     )));
                 }
+                private(path).map_err(|error| {
+                    DatabaseError::Unreachable(format!("{}: {error}", path.display()))
+                })?;
                 Connection::open(path)
             }
         };

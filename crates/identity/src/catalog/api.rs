@@ -10,7 +10,7 @@ use service_kit::{
 };
 use uuid::Uuid;
 
-use super::model::{CatalogService, Endpoint, Region};
+use super::model::{self, CatalogService, Endpoint, Region};
 use super::service::Entry;
 use crate::fields::{Fields, NAME_LONG, Patch};
 use crate::{Identity, wire};
@@ -259,6 +259,7 @@ async fn create_endpoint(
     fields.ignore(&["id", "links", "name"]);
     fields.finish()?;
     check_interface(&endpoint.interface)?;
+    model::check_url(&endpoint.url)?;
     add(identity, ctx, endpoint).await
 }
 
@@ -278,6 +279,9 @@ async fn update_endpoint(
     fields.finish()?;
     if let Some(interface) = &interface {
         check_interface(interface)?;
+    }
+    if let Some(url) = &url {
+        model::check_url(url)?;
     }
     let endpoint = identity
         .edit_entry(&ctx, &id, move |endpoint: &mut Endpoint| {

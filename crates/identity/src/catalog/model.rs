@@ -1,6 +1,6 @@
 //! What the catalogue is made of.
 
-use cloud_types::ProjectId;
+use cloud_types::{Fault, ProjectId};
 use serde_json::{Value, json};
 use service_kit::Ctx;
 
@@ -124,6 +124,42 @@ fn substitute(url: &str, project: Option<&ProjectId>) -> Option<String> {
     Some(PLACES.iter().fold(url.to_owned(), |url, place| url.replace(place, project)))
 }
 
+/// What an endpoint's URL may leave to be filled in; upstream's list.
+const SUBSTITUTIONS: [&str; 10] = [
+    "tenant_id",
+    "project_id",
+    "user_id",
+    "public_bind_host",
+    "admin_bind_host",
+    "compute_host",
+    "admin_port",
+    "public_port",
+    "public_endpoint",
+    "admin_endpoint",
+];
+
+/// Whether everything that a URL leaves to be filled in, `%(…)s` or `$(…)s`, is known.
+///
+/// # Errors
+/// 400 as upstream's.
+pub(crate) fn check_url(url: &str) -> Result<(), Fault> {
+    let mut parts = url.split("%(").flat_map(|part| part.split("$("));
+    // What stands before the first has nothing to be filled in.
+    parts.next();
+    let known = parts.all(|part| {
+        part.split_once(')')
+            .is_some_and(|(name, rest)| SUBSTITUTIONS.contains(&name) && rest.starts_with('s'))
+    });
+    if known {
+        return Ok(());
+    }
+    Err(Fault::bad_request(format!(
+        "Cannot create an endpoint with an invalid URL: {url}. Between %( and )s, or $( and )s, \
+         stands one of {}.",
+        SUBSTITUTIONS.join(", ")
+    )))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,5 +171,17 @@ mod tests {
         assert_eq!(substitute(url, Some(&project)).as_deref(), Some("https://c/object/AUTH_p1"));
         assert_eq!(substitute(url, None), None);
         assert_eq!(substitute("https://c/image", None).as_deref(), Some("https://c/image"));
+    }
+
+    #[test]
+    fn what_a_url_leaves_to_be_filled_in_is_known() {
+        for good in
+            ["http://x/%20y", "http://x/v1/$(tenant_id)s", "https://x/%(project_id)s/%(user_id)s"]
+        {
+            assert!(check_url(good).is_ok(), "{good}");
+        }
+        for bad in ["http://x/%(nope)s", "http://x/%(tenant_id)", "http://x/$(tenant_id", "%()s"] {
+            assert_eq!(check_url(bad).unwrap_err().status(), 400, "{bad}");
+        }
     }
 }

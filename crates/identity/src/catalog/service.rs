@@ -105,6 +105,13 @@ impl Entry for Region {
             {
                 return Err(wire::not_found("region", parent));
             }
+            if let Some(parent) = &self.parent_region_id
+                && store::is_at_or_above(tx, &self.id, parent).await?
+            {
+                return Err(Fault::bad_request(format!(
+                    "The specified parent region {parent} would create a circular region hierarchy."
+                )));
+            }
             if !new {
                 return Ok(store::update_region(tx, self).await?);
             }

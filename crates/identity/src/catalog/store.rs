@@ -44,6 +44,26 @@ pub(crate) async fn region(tx: &mut Tx, id: &str) -> Result<Option<Region>, Data
     row.as_ref().map(region_of).transpose()
 }
 
+/// Whether a region is `below` itself, or anywhere above it.
+pub(crate) async fn is_at_or_above(
+    tx: &mut Tx,
+    id: &str,
+    below: &str,
+) -> Result<bool, DatabaseError> {
+    // UNION without ALL ends on a circle that an earlier release let through.
+    let row = tx
+        .query_opt(
+            "WITH RECURSIVE above(id) AS (
+                 SELECT CAST($1 AS TEXT)
+                 UNION SELECT r.parent_region_id FROM identity_regions r JOIN above a ON r.id = a.id
+                 WHERE r.parent_region_id IS NOT NULL)
+             SELECT id FROM above WHERE id = $2",
+            &params![below, id],
+        )
+        .await?;
+    Ok(row.is_some())
+}
+
 /// False when the id is taken.
 pub(crate) async fn add_region(tx: &mut Tx, region: &Region) -> Result<bool, DatabaseError> {
     let added = tx

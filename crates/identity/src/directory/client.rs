@@ -22,6 +22,7 @@ const MAX_ENTRIES: usize = 200_000;
 /// A search of many pages takes this many times longer than one answer may.
 const SEARCH_PATIENCE: u32 = 12;
 /// LDAP's result codes.
+const SIZE_LIMIT_EXCEEDED: u32 = 4;
 const NO_SUCH_OBJECT: u32 = 32;
 const INVALID_CREDENTIALS: u32 = 49;
 const INVALID_DN: u32 = 34;
@@ -31,8 +32,23 @@ const INVALID_DN: u32 = 34;
 #[error("{0}")]
 pub(crate) struct Away(pub String);
 
+/// Why an answer was cut by the directory's own limit.
+const TOO_LONG: &str = "the answer is longer than the directory's size limit allows";
+
+impl Away {
+    /// Whether the directory answers, but not so much at once.
+    pub fn is_too_long(&self) -> bool {
+        self.0 == TOO_LONG
+    }
+}
+
 fn away(error: LdapError) -> Away {
-    Away(error.to_string())
+    match error {
+        LdapError::LdapResult { result } if result.rc == SIZE_LIMIT_EXCEEDED => {
+            Away(TOO_LONG.to_owned())
+        }
+        other => Away(other.to_string()),
+    }
 }
 
 /// One directory.

@@ -49,6 +49,13 @@ impl DirectoryPool {
 
 fn unavailable(domain: &DomainId, away: &Away) -> Fault {
     tracing::warn!(%domain, reason = %away, "a directory cannot be asked");
+    if away.is_too_long() {
+        return Fault::unavailable(format!(
+            "The directory of domain {domain} does not give so many entries at once: its size limit \
+             is too low for this list. Logins are not affected. The directory's administrator can \
+             raise the limit for the account that asks."
+        ));
+    }
     Fault::unavailable(format!(
         "The directory of domain {domain} cannot be asked now, so its users and groups cannot be \
          looked up and cannot log in. Try again later; other domains are not affected."

@@ -207,6 +207,13 @@ impl Identity {
         });
         ctx.authorise("identity:create_project", &wanted)?;
         match (&above, &parent) {
+            // Who may not see the parent learns no more of it than of one that does not exist.
+            (Some(above), Some(text))
+                if above.domain_id != domain
+                    && ctx.authorise("identity:get_project", &target(above)).is_err() =>
+            {
+                return Err(Fault::bad_request(format!("Could not find project: {text}.")));
+            }
             (Some(above), _) if above.domain_id != domain => {
                 return Err(Fault::bad_request(format!(
                     "Cannot create project, since it specifies its domain_id {domain}, but \

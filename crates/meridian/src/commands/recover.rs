@@ -11,7 +11,7 @@ pub async fn run(layout: &Layout) -> Result<()> {
          export OS_AUTH_URL={url}/identity/v3 OS_IDENTITY_API_VERSION=3 OS_SYSTEM_SCOPE=all\n\
          export OS_CACERT={} OS_USERNAME={} OS_USER_DOMAIN_ID={}\n\
          export OS_PASSWORD={}\n\n\
-         Every rule allows this user everything, whatever etc/policy.toml says. Repair what keeps \
+         Every rule allows this user everything, whatever the policy file says. Repair what keeps \
          the\nothers out; an hour from now the user is gone.",
         made.until.rfc3339_seconds(),
         layout.authority().display(),

@@ -246,8 +246,13 @@ pub enum PolicyError {
         by: String,
     },
     /// Rules that refer to each other in a circle.
-    #[error("the rule {0:?} refers to itself by way of others")]
-    Cycle(String),
+    #[error("the rule {rule:?}{place} refers to itself by way of others")]
+    Cycle {
+        /// Which rule.
+        rule: String,
+        /// ` (line N of the policy file)`, or nothing.
+        place: String,
+    },
     /// A file makes a rule of its own that no rule refers to: most likely a misspelled name.
     #[error(
         "{place} makes the rule {rule:?}, which no service declares and no rule of the file refers \
@@ -278,6 +283,8 @@ struct Rule {
     expression: Expression,
     description: &'static str,
     scopes: &'static [TokenScope],
+    /// ` (line N of the policy file)`, or nothing: for messages.
+    place: String,
 }
 
 impl Policy {
@@ -305,6 +312,7 @@ impl Policy {
                 error,
             })?;
             let entry = Rule {
+                place: String::new(),
                 text: rule.expression.to_owned(),
                 expression,
                 description: rule.description,
@@ -336,6 +344,7 @@ impl Policy {
             if let Some(rule) = self.rules.get_mut(&name) {
                 rule.text = text;
                 rule.expression = expression;
+                rule.place = format!(" ({place})");
                 continue;
             }
             if name.contains(':') {
@@ -344,8 +353,9 @@ impl Policy {
             }
             own.push((
                 name,
-                place,
+                place.clone(),
                 Rule {
+                    place: format!(" ({place})"),
                     text,
                     expression,
                     description: "A rule of the operator's file.",
@@ -392,7 +402,7 @@ impl Policy {
                 if !self.rules.contains_key(wanted) {
                     return Err(PolicyError::Dangling {
                         rule: wanted.to_owned(),
-                        by: format!("the rule {name:?}"),
+                        by: format!("the rule {name:?}{}", rule.place),
                     });
                 }
             }
@@ -409,7 +419,11 @@ impl Policy {
         };
         for next in rule.expression.references() {
             if path.contains(&next) {
-                return Err(PolicyError::Cycle(next.to_owned()));
+                let place = [next].into_iter().chain(path.iter().copied()).find_map(|name| {
+                    self.rules.get(name).map(|rule| &rule.place).filter(|place| !place.is_empty())
+                });
+                let place = place.cloned().unwrap_or_default();
+                return Err(PolicyError::Cycle { rule: next.to_owned(), place });
             }
             path.push(next);
             self.check_acyclic(next, path)?;

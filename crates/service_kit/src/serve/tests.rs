@@ -94,6 +94,26 @@ async fn slow_and_oversized_heads_are_cut() {
 }
 
 #[tokio::test]
+async fn who_sends_a_body_that_nobody_reads_still_gets_the_whole_answer() {
+    let (address, shutdown, server) = start(ServeConfig::default(), None).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    const BYTES: usize = 3 << 20;
+    let head = format!("POST /nowhere HTTP/1.1\r\nhost: x\r\ncontent-length: {BYTES}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // More than the sockets hold, so it is only taken when somebody reads it.
+    stream.write_all(&vec![b'x'; BYTES]).await.unwrap();
+    stream
+        .write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    let answers = read_all(&mut stream).await;
+    assert!(answers.starts_with("HTTP/1.1 404"), "{answers}");
+    assert!(answers.contains("HTTP/1.1 200"), "the connection is good for another: {answers}");
+    shutdown.cancel();
+    server.await.unwrap();
+}
+
+#[tokio::test]
 async fn tls_is_spoken_and_links_say_so() {
     let directory = tempfile::tempdir().unwrap();
     let signed = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
