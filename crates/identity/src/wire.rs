@@ -1,6 +1,5 @@
 //! Shapes that all of Keystone's answers share.
 
-use axum::response::{IntoResponse as _, Response};
 use cloud_types::Fault;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -77,17 +76,17 @@ impl Listed for Value {
 }
 
 /// `{"users": […], "links": {"self": …, "previous": null, "next": …}}`.
-struct Listing<'a, T> {
+pub(crate) struct Listing<'a, R> {
     name: &'a str,
-    rows: &'a [T],
+    rows: R,
     own: String,
     next: Option<String>,
 }
 
-impl<T: Serialize> Serialize for Listing<'_, T> {
+impl<R: Serialize> Serialize for Listing<'_, R> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(2))?;
-        map.serialize_entry(self.name, self.rows)?;
+        map.serialize_entry(self.name, &self.rows)?;
         let links = json!({"self": self.own, "previous": null, "next": self.next});
         map.serialize_entry("links", &links)?;
         map.end()
@@ -96,14 +95,14 @@ impl<T: Serialize> Serialize for Listing<'_, T> {
 
 /// `{"users": […], "links": {…}}`; `next` when more rows follow. `rows` may have one more than
 /// the page.
-pub(crate) fn list<T: Listed>(
+pub(crate) fn list<'a, T: Listed>(
     ctx: &Ctx,
     path: &str,
-    name: &str,
+    name: &'a str,
     filters: &Filters,
     request: &PageRequest,
     mut rows: Vec<T>,
-) -> Response {
+) -> Json<Listing<'a, Vec<T>>> {
     let more = request.cut(&mut rows);
     let url = format!("{}/v3{path}", ctx.service_url());
     let next = rows
@@ -112,24 +111,29 @@ pub(crate) fn list<T: Listed>(
         .filter(|_| more)
         .map(|last| page::with_marker(&url, filters, last, false));
     let own = page::with_query(&url, filters);
-    Json(Listing { name, rows: &rows, own, next }).into_response()
+    Json(Listing { name, rows, own, next })
 }
 
 /// A list without pages or filters.
-pub(crate) fn whole_list<T: Serialize>(ctx: &Ctx, path: &str, name: &str, rows: &[T]) -> Response {
+pub(crate) fn whole_list<'a, T: Serialize>(
+    ctx: &Ctx,
+    path: &str,
+    name: &'a str,
+    rows: &'a [T],
+) -> Json<Listing<'a, &'a [T]>> {
     filtered_list(ctx, path, name, &Filters::default(), rows)
 }
 
 /// A list without pages.
-pub(crate) fn filtered_list<T: Serialize>(
+pub(crate) fn filtered_list<'a, T: Serialize>(
     ctx: &Ctx,
     path: &str,
-    name: &str,
+    name: &'a str,
     filters: &Filters,
-    rows: &[T],
-) -> Response {
+    rows: &'a [T],
+) -> Json<Listing<'a, &'a [T]>> {
     let own = page::with_query(&format!("{}/v3{path}", ctx.service_url()), filters);
-    Json(Listing { name, rows, own, next: None }).into_response()
+    Json(Listing { name, rows, own, next: None })
 }
 
 /// The page of a list that has no sort keys of its own.

@@ -1,7 +1,7 @@
 //! `/v3/users/{id}/application_credentials` and `/v3/users/{id}/access_rules`.
 
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use cloud_types::{Fault, Timestamp, UserId};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -54,7 +54,7 @@ async fn list(
     let rows = found.iter().map(|shown| view(&ctx, shown)).collect();
     let path = format!("/users/{owner}/application_credentials");
     let name = "application_credentials";
-    Ok(wire::list(&ctx, &path, name, &filters, &page, rows))
+    Ok(wire::list(&ctx, &path, name, &filters, &page, rows).into_response())
 }
 
 async fn show(
@@ -170,7 +170,7 @@ async fn list_rules(
     let found = identity.access_rules(&ctx, &owner, filters.clone()).await?;
     let rows = found.iter().map(|rule| rule.view(&ctx, &owner)).collect();
     let path = format!("/users/{owner}/access_rules");
-    Ok(wire::list(&ctx, &path, "access_rules", &filters, &page, rows))
+    Ok(wire::list(&ctx, &path, "access_rules", &filters, &page, rows).into_response())
 }
 
 async fn show_rule(

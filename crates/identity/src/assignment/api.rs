@@ -1,7 +1,7 @@
 //! Grants on projects, domains and the system, and `/v3/role_assignments`.
 
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use cloud_types::{Fault, RoleId};
 use serde_json::Value;
 use service_kit::{Access, ApiResult, Ctx, Filters, Method, Path, Routes, Service, StatusCode};
@@ -183,7 +183,7 @@ async fn held(identity: &Identity, ctx: &Ctx, like: Assignment) -> ApiResult<Res
     let at = format!("{at}/roles");
     let rows: Vec<Value> =
         identity.grants(ctx, like).await?.iter().map(|role| role.view(ctx)).collect();
-    Ok(wire::whole_list(ctx, &at, "roles", &rows))
+    Ok(wire::whole_list(ctx, &at, "roles", &rows).into_response())
 }
 
 async fn list(State(identity): State<Identity>, ctx: Ctx, filters: Filters) -> ApiResult<Response> {
@@ -193,7 +193,7 @@ async fn list(State(identity): State<Identity>, ctx: Ctx, filters: Filters) -> A
     let Some(names) = names else {
         let rows: Vec<_> =
             rows.iter().map(|what| Shown { what, base: Some(base.as_str()) }).collect();
-        return Ok(wire::filtered_list(&ctx, &path, name, &filters, &rows));
+        return Ok(wire::filtered_list(&ctx, &path, name, &filters, &rows).into_response());
     };
     let rows: Vec<Value> = rows
         .iter()
@@ -203,5 +203,5 @@ async fn list(State(identity): State<Identity>, ctx: Ctx, filters: Filters) -> A
             view
         })
         .collect();
-    Ok(wire::filtered_list(&ctx, &path, name, &filters, &rows))
+    Ok(wire::filtered_list(&ctx, &path, name, &filters, &rows).into_response())
 }

@@ -1,7 +1,7 @@
 //! `/v3/regions`, `/v3/services`, `/v3/endpoints`.
 
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use cloud_types::Fault;
 use serde_json::{Value, json};
 use service_kit::{
@@ -78,7 +78,7 @@ async fn list<T: Entry>(
         }
     }
     let path = format!("{}/{}", T::PREFIX, T::PLURAL);
-    Ok(wire::filtered_list(&ctx, &path, T::PLURAL, &filters, &rows))
+    Ok(wire::filtered_list(&ctx, &path, T::PLURAL, &filters, &rows).into_response())
 }
 
 /// `{"region": {…}}`.

@@ -1,7 +1,7 @@
 //! `/v3/credentials`.
 
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use cloud_types::{Fault, ProjectId, UserId};
 use serde_json::{Value, json};
 use service_kit::{
@@ -48,7 +48,7 @@ async fn list(State(identity): State<Identity>, ctx: Ctx, filters: Filters) -> A
     let found = identity.list_credentials(&ctx, filters.clone()).await?;
     let rows = found.iter().map(|credential| credential.view(&ctx)).collect();
     let name = "credentials";
-    Ok(wire::list(&ctx, "/credentials", name, &filters, &page, rows))
+    Ok(wire::list(&ctx, "/credentials", name, &filters, &page, rows).into_response())
 }
 
 async fn show(

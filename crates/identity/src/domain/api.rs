@@ -2,7 +2,7 @@
 
 use super::model::Domain;
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use cloud_types::{DomainId, Fault};
 use serde_json::{Value, json};
 use service_kit::{
@@ -33,7 +33,7 @@ async fn list(State(identity): State<Identity>, ctx: Ctx, filters: Filters) -> A
     let page = wire::page_request(&filters)?;
     let domains = identity.list_domains(&ctx, filters.clone()).await?;
     let rows = domains.iter().map(|domain| domain.view(&ctx)).collect();
-    Ok(wire::list(&ctx, "/domains", "domains", &filters, &page, rows))
+    Ok(wire::list(&ctx, "/domains", "domains", &filters, &page, rows).into_response())
 }
 
 async fn show(

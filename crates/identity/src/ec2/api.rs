@@ -44,7 +44,7 @@ async fn list(
     let keys = identity.ec2_keys(&ctx, &owner).await?;
     let rows = keys.iter().map(|key| view(&ctx, key)).collect::<Result<Vec<_>, _>>()?;
     let path = format!("/users/{owner}/credentials/OS-EC2");
-    Ok(wire::whole_list(&ctx, &path, "credentials", &rows))
+    Ok(wire::whole_list(&ctx, &path, "credentials", &rows).into_response())
 }
 
 async fn show(

@@ -1,7 +1,7 @@
 //! `/v3/OS-EP-FILTER`.
 
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use cloud_types::Fault;
 use serde_json::{Value, json};
 use service_kit::{
@@ -139,7 +139,7 @@ async fn endpoints_of_group(
     let found = identity.endpoints_of_group(&ctx, &id).await?;
     let rows: Vec<Value> = found.iter().map(|endpoint| endpoint.view(&ctx)).collect();
     let path = format!("/OS-EP-FILTER/endpoint_groups/{id}/endpoints");
-    Ok(wire::whole_list(&ctx, &path, "endpoints", &rows))
+    Ok(wire::whole_list(&ctx, &path, "endpoints", &rows).into_response())
 }
 
 async fn projects_of(
@@ -151,7 +151,7 @@ async fn projects_of(
 ) -> Result<Response, Fault> {
     let found = identity.projects_given(ctx, rule, given).await?;
     let rows: Vec<Value> = found.iter().map(|project| project.view(ctx)).collect();
-    Ok(wire::whole_list(ctx, path, "projects", &rows))
+    Ok(wire::whole_list(ctx, path, "projects", &rows).into_response())
 }
 
 async fn projects_of_group(
@@ -182,7 +182,7 @@ async fn endpoints_of_project(
     let found = identity.endpoints_of_project(&ctx, &id).await?;
     let rows: Vec<Value> = found.iter().map(|endpoint| endpoint.view(&ctx)).collect();
     let path = format!("/OS-EP-FILTER/projects/{id}/endpoints");
-    Ok(wire::whole_list(&ctx, &path, "endpoints", &rows))
+    Ok(wire::whole_list(&ctx, &path, "endpoints", &rows).into_response())
 }
 
 async fn groups_of_project(
@@ -193,7 +193,7 @@ async fn groups_of_project(
     let found = identity.endpoint_groups_of_project(&ctx, &id).await?;
     let rows: Vec<Value> = found.iter().map(|group| group.view(&ctx)).collect();
     let path = format!("/OS-EP-FILTER/projects/{id}/endpoint_groups");
-    Ok(wire::whole_list(&ctx, &path, "endpoint_groups", &rows))
+    Ok(wire::whole_list(&ctx, &path, "endpoint_groups", &rows).into_response())
 }
 
 type Two = Path<(String, String)>;

@@ -2,7 +2,7 @@
 
 use super::model::Group;
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use cloud_types::DomainId;
 use serde_json::{Value, json};
 use service_kit::{
@@ -39,7 +39,7 @@ async fn list(State(identity): State<Identity>, ctx: Ctx, filters: Filters) -> A
     let page = wire::page_request(&filters)?;
     let groups = identity.list_groups(&ctx, filters.clone()).await?;
     let rows = groups.iter().map(|group| group.view(&ctx)).collect();
-    Ok(wire::list(&ctx, "/groups", "groups", &filters, &page, rows))
+    Ok(wire::list(&ctx, "/groups", "groups", &filters, &page, rows).into_response())
 }
 
 async fn show(
@@ -107,7 +107,7 @@ async fn members(
     let users = identity.members(&ctx, &id, expiry).await?;
     let rows: Vec<Value> = users.iter().map(|user| user.view(&ctx)).collect();
     let path = format!("/groups/{id}/users");
-    Ok(wire::filtered_list(&ctx, &path, "users", &filters, &rows))
+    Ok(wire::filtered_list(&ctx, &path, "users", &filters, &rows).into_response())
 }
 
 async fn add(

@@ -1,7 +1,7 @@
 //! `/v3/OS-FEDERATION/identity_providers` and what is below it.
 
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use cloud_types::Fault;
 use serde_json::{Value, json};
 use service_kit::{
@@ -56,7 +56,7 @@ async fn list(State(identity): State<Identity>, ctx: Ctx, filters: Filters) -> A
     let found = identity.list_identity_providers(&ctx, filters.clone()).await?;
     let rows = found.iter().map(|provider| view(&ctx, provider)).collect();
     let path = format!("/{COLLECTION}");
-    Ok(wire::list(&ctx, &path, "identity_providers", &filters, &page, rows))
+    Ok(wire::list(&ctx, &path, "identity_providers", &filters, &page, rows).into_response())
 }
 
 async fn show(
@@ -172,7 +172,7 @@ async fn list_protocols(
         })
         .collect();
     let path = format!("/{COLLECTION}/{idp}/protocols");
-    Ok(wire::whole_list(&ctx, &path, "protocols", &rows))
+    Ok(wire::whole_list(&ctx, &path, "protocols", &rows).into_response())
 }
 
 async fn show_protocol(

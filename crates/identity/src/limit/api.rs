@@ -1,7 +1,7 @@
 //! `/v3/registered_limits`, `/v3/limits` and `/v3/limits/model`.
 
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use cloud_types::Fault;
 use serde_json::{Value, json};
 use service_kit::{
@@ -152,7 +152,7 @@ async fn list_registered(
     let limits = identity.list_registered_limits(&ctx, filters.clone()).await?;
     let rows = limits.iter().map(|limit| limit.view(&ctx)).collect();
     let name = "registered_limits";
-    Ok(wire::list(&ctx, "/registered_limits", name, &filters, &page, rows))
+    Ok(wire::list(&ctx, "/registered_limits", name, &filters, &page, rows).into_response())
 }
 
 async fn create_registered(
@@ -210,7 +210,7 @@ async fn list(State(identity): State<Identity>, ctx: Ctx, filters: Filters) -> A
     let page = wire::page_request(&filters)?;
     let limits = identity.list_limits(&ctx, filters.clone()).await?;
     let rows = limits.iter().map(|limit| limit.view(&ctx)).collect();
-    Ok(wire::list(&ctx, "/limits", "limits", &filters, &page, rows))
+    Ok(wire::list(&ctx, "/limits", "limits", &filters, &page, rows).into_response())
 }
 
 async fn create(

@@ -194,7 +194,7 @@ async fn list(
     let found = identity.access_tokens(&ctx, &wire::id("user", &user)?).await?;
     let rows: Vec<Value> = found.iter().map(|token| token.view(&ctx)).collect();
     let path = format!("/users/{user}/OS-OAUTH1/access_tokens");
-    Ok(wire::whole_list(&ctx, &path, "access_tokens", &rows))
+    Ok(wire::whole_list(&ctx, &path, "access_tokens", &rows).into_response())
 }
 
 async fn show(
@@ -225,7 +225,7 @@ async fn roles(
     let found = identity.access_token_roles(&ctx, rule, &wanted, &id).await?;
     let rows: Vec<Value> = found.iter().map(|role| role.view(&ctx)).collect();
     let path = format!("/users/{user}/OS-OAUTH1/access_tokens/{id}/roles");
-    Ok(wire::whole_list(&ctx, &path, "roles", &rows))
+    Ok(wire::whole_list(&ctx, &path, "roles", &rows).into_response())
 }
 
 async fn role(

@@ -1,7 +1,7 @@
 //! `/v3/policies`, and `OS-ENDPOINT-POLICY` below them.
 
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use service_kit::{
     Access, ApiResult, Created, Ctx, Json, Method, Path, Routes, Service, StatusCode, StrictJson,
@@ -162,7 +162,7 @@ async fn endpoints(
     let found = identity.endpoints_for_policy(&ctx, &id).await?;
     let rows: Vec<Value> = found.iter().map(|endpoint| endpoint.view(&ctx)).collect();
     let path = format!("/policies/{id}/OS-ENDPOINT-POLICY/endpoints");
-    Ok(wire::whole_list(&ctx, &path, "endpoints", &rows))
+    Ok(wire::whole_list(&ctx, &path, "endpoints", &rows).into_response())
 }
 
 async fn policy_of_endpoint(

@@ -51,7 +51,7 @@ async fn list(State(identity): State<Identity>, ctx: Ctx, filters: Filters) -> A
     let page = wire::page_request(&filters)?;
     let roles = identity.list_roles(&ctx, filters.clone()).await?;
     let rows = roles.iter().map(|role| role.view(&ctx)).collect();
-    Ok(wire::list(&ctx, "/roles", "roles", &filters, &page, rows))
+    Ok(wire::list(&ctx, "/roles", "roles", &filters, &page, rows).into_response())
 }
 
 async fn show(

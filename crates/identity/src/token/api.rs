@@ -140,12 +140,12 @@ async fn show_catalog(State(identity): State<Identity>, ctx: Ctx) -> ApiResult<R
 async fn projects(State(identity): State<Identity>, ctx: Ctx) -> ApiResult<Response> {
     let user = ctx.user()?;
     let rows = identity.projects_of(&ctx, &user, true).await?;
-    Ok(wire::whole_list(&ctx, "/auth/projects", "projects", &rows))
+    Ok(wire::whole_list(&ctx, "/auth/projects", "projects", &rows).into_response())
 }
 
 async fn domains(State(identity): State<Identity>, ctx: Ctx) -> ApiResult<Response> {
     let rows = identity.own_domains(&ctx).await?;
-    Ok(wire::whole_list(&ctx, "/auth/domains", "domains", &rows))
+    Ok(wire::whole_list(&ctx, "/auth/domains", "domains", &rows).into_response())
 }
 
 async fn system(State(identity): State<Identity>, ctx: Ctx) -> ApiResult<Response> {

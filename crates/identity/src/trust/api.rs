@@ -1,7 +1,7 @@
 //! `/v3/OS-TRUST/trusts`.
 
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use cloud_types::{Fault, ProjectId, RoleId, UserId};
 use serde_json::{Value, json};
 use service_kit::{
@@ -42,7 +42,7 @@ async fn list(State(identity): State<Identity>, ctx: Ctx, filters: Filters) -> A
     let page = wire::page_request(&filters)?;
     let found = identity.trusts(&ctx, filters.clone()).await?;
     let rows = found.iter().map(|trust| trust.summary(&ctx)).collect();
-    Ok(wire::list(&ctx, "/OS-TRUST/trusts", "trusts", &filters, &page, rows))
+    Ok(wire::list(&ctx, "/OS-TRUST/trusts", "trusts", &filters, &page, rows).into_response())
 }
 
 async fn show(
@@ -127,7 +127,7 @@ async fn list_roles(
     let shown = identity.trust(&ctx, "identity:list_roles_for_trust", &id).await?;
     let rows: Vec<Value> = shown.roles.iter().map(|role| role.view(&ctx)).collect();
     let path = format!("/OS-TRUST/trusts/{id}/roles");
-    Ok(wire::whole_list(&ctx, &path, "roles", &rows))
+    Ok(wire::whole_list(&ctx, &path, "roles", &rows).into_response())
 }
 
 async fn show_role(

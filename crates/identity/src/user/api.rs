@@ -2,7 +2,7 @@
 
 use super::model::User;
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use cloud_types::Fault;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -52,7 +52,7 @@ async fn list(State(identity): State<Identity>, ctx: Ctx, filters: Filters) -> A
     let users = identity.list_users(&ctx, filters.clone()).await?;
     let base = ctx.service_url();
     let rows = users.iter().map(|what| Shown { what, base: Some(base.as_str()) }).collect();
-    Ok(wire::list(&ctx, "/users", "users", &filters, &page, rows))
+    Ok(wire::list(&ctx, "/users", "users", &filters, &page, rows).into_response())
 }
 
 async fn show(
@@ -165,7 +165,7 @@ async fn projects(
 ) -> ApiResult<Response> {
     let user = identity.user(&ctx, "identity:list_user_projects", &wire::id("user", &id)?).await?;
     let rows = identity.projects_of(&ctx, &user.id, false).await?;
-    Ok(wire::whole_list(&ctx, &format!("/users/{id}/projects"), "projects", &rows))
+    Ok(wire::whole_list(&ctx, &format!("/users/{id}/projects"), "projects", &rows).into_response())
 }
 
 async fn groups(
@@ -176,5 +176,5 @@ async fn groups(
     let user =
         identity.user(&ctx, "identity:list_groups_for_user", &wire::id("user", &id)?).await?;
     let rows = identity.groups_of(&ctx, &user.id).await?;
-    Ok(wire::whole_list(&ctx, &format!("/users/{id}/groups"), "groups", &rows))
+    Ok(wire::whole_list(&ctx, &format!("/users/{id}/groups"), "groups", &rows).into_response())
 }

@@ -4,7 +4,7 @@ mod tags;
 
 use super::model::Project;
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use cloud_types::Fault;
 use serde_json::{Value, json};
 use service_kit::{
@@ -49,7 +49,7 @@ async fn list(State(identity): State<Identity>, ctx: Ctx, filters: Filters) -> A
     let projects = identity.list_projects(&ctx, filters.clone()).await?;
     let base = ctx.service_url();
     let rows = projects.iter().map(|what| Shown { what, base: Some(base.as_str()) }).collect();
-    Ok(wire::list(&ctx, "/projects", "projects", &filters, &page, rows))
+    Ok(wire::list(&ctx, "/projects", "projects", &filters, &page, rows).into_response())
 }
 
 async fn show(
