@@ -219,25 +219,7 @@ enum HostCommand {
     Join(Box<commands::host::Join>),
 }
 
-/// Allocations of at least so many bytes are mapped one by one, and given back when they end.
-#[cfg(target_env = "gnu")]
-const MAPPED_FROM: libc::c_int = 1 << 20;
-
-/// Keeps the C library from holding on to large blocks. Left alone, it raises this threshold to
-/// the size of whatever was freed last, up to 32 MiB; each thread's heap then keeps the 19 MiB that
-/// hashing a password takes, and a busy morning's logins cost hundreds of megabytes for ever.
-#[cfg(target_env = "gnu")]
-fn give_large_blocks_back() {
-    // SAFETY: no thread has been started yet; the call takes two numbers and reads no memory of
-    // ours. A refusal leaves the default.
-    unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_FROM) };
-}
-
-#[cfg(not(target_env = "gnu"))]
-fn give_large_blocks_back() {}
-
 fn main() -> ExitCode {
-    give_large_blocks_back();
     // The provider is chosen once, here; libraries below refuse to guess.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         eprintln!("meridian: a provider of cryptography is already installed");
